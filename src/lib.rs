@@ -36,6 +36,7 @@
 
 pub mod constrain;
 pub mod engine;
+pub mod ensemble;
 pub mod gguf;
 pub mod model;
 pub mod sampling;
