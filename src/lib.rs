@@ -11,7 +11,7 @@
 //! | module | does | may not |
 //! |---|---|---|
 //! | `config` | TOML and flags into one checked `Config` | be read again after start-up |
-//! | `store` | brings model files to the disk, whole and checked | know what is in the files |
+//! | [`store`] | brings model files to the disk, whole and checked | know what is in the files |
 //! | [`gguf`] | reads a GGUF file's metadata and tensor directory over one memory map | know models or tokenizers |
 //! | [`tokenizer`] | text to [`vocab::TokenId`] and back, chat templates | know the union, or tensors |
 //! | [`sampling`] | draws from a slice of probabilities | see tensors, clocks, a global generator |
@@ -40,5 +40,6 @@ pub mod ensemble;
 pub mod gguf;
 pub mod model;
 pub mod sampling;
+pub mod store;
 pub mod tokenizer;
 pub mod vocab;

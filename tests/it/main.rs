@@ -1,3 +1,6 @@
 //! The integration tests, one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test panics to fail, its helpers too")]
+
 mod real;
+mod store;
