@@ -1,3 +1,5 @@
 //! The integration tests, one binary.
 
 mod real;
+mod scripted;
+mod server;
