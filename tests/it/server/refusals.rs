@@ -197,8 +197,8 @@ async fn a_field_of_another_type_is_named_with_its_place() {
         assert_eq!(reply.refusal(), (400, "invalid_type".to_owned(), json!(name)), "{value}");
         assert!(reply.message().contains("line 1 column"), "{}", reply.message());
     }
-    let reply = refused(&chat(json!({ "stream": true, "stream_options": { "include_usage": 3 } })));
-    assert_eq!(reply.await.refusal().2, "stream_options.include_usage");
+    let options = json!({ "stream": true, "stream_options": { "include_usage": 3 } });
+    assert_eq!(refused(&chat(options)).await.refusal().2, "stream_options.include_usage");
     assert_eq!(refused(&json!(["not", "an", "object"])).await.refusal().0, 400);
 }
 

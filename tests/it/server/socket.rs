@@ -1,15 +1,17 @@
 //! What only a real connection shows: clients that go away, and shutdown.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::JoinHandle,
 };
-use tutti::server::{ServerConfig, ServerError, serve};
+use tutti::{
+    engine::FinishReason,
+    server::{ServerConfig, ServerError, serve},
+};
 
 use super::client::{CHAT, chat, config};
 use crate::scripted::{Scripted, Step, finished, started, text};
@@ -33,18 +35,19 @@ async fn running(engine: &Arc<Scripted>, config: ServerConfig) -> Running {
 
 /// Sends a request that asks the server to close after it.
 async fn connect(port: u16, body: &Value) -> TcpStream {
-    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let body = body.to_string();
     let length = body.len();
     let request = format!(
         "POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
-    socket.write_all(request.as_bytes()).await.unwrap();
+    socket.writable().await.unwrap();
+    assert_eq!(socket.try_write(request.as_bytes()).unwrap(), request.len());
     socket
 }
 
-async fn read_until(socket: &mut TcpStream, wanted: &str) -> String {
+async fn read_until(socket: &TcpStream, wanted: &str) -> String {
     let mut received = Vec::new();
     let mut buffer = [0; 1024];
     loop {
@@ -52,7 +55,11 @@ async fn read_until(socket: &mut TcpStream, wanted: &str) -> String {
         if text.contains(wanted) {
             return text;
         }
-        let count = socket.read(&mut buffer).await.unwrap();
+        socket.readable().await.unwrap();
+        let count = match socket.try_read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            read => read.unwrap(),
+        };
         assert_ne!(count, 0, "the server closed after {text}");
         received.extend_from_slice(&buffer[..count]);
     }
@@ -66,8 +73,8 @@ async fn within_seconds<T>(future: impl Future<Output = T>) -> T {
 async fn a_client_that_leaves_a_stream_cancels_its_generation() {
     let engine = Scripted::new(|_| Ok(vec![started(), text("first"), Step::Hang]));
     let server = running(&engine, config()).await;
-    let mut socket = connect(server.port, &chat(json!({ "stream": true }))).await;
-    within_seconds(read_until(&mut socket, "first")).await;
+    let socket = connect(server.port, &chat(json!({ "stream": true }))).await;
+    within_seconds(read_until(&socket, "first")).await;
     drop(socket);
     engine.wait_for_cancelled(1).await;
 }
@@ -91,19 +98,13 @@ async fn a_client_that_leaves_before_its_answer_cancels_its_generation() {
 async fn shutdown_lets_a_running_request_finish() {
     let engine = Scripted::new(|_| {
         let pause = Step::Pause(Duration::from_millis(200));
-        Ok(vec![
-            started(),
-            text("first"),
-            pause,
-            text("last"),
-            finished(tutti::engine::FinishReason::Stop, 3),
-        ])
+        Ok(vec![started(), text("first"), pause, text("last"), finished(FinishReason::Stop, 3)])
     });
     let server = running(&engine, config()).await;
-    let mut socket = connect(server.port, &chat(json!({ "stream": true }))).await;
-    within_seconds(read_until(&mut socket, "first")).await;
+    let socket = connect(server.port, &chat(json!({ "stream": true }))).await;
+    within_seconds(read_until(&socket, "first")).await;
     server.stop.send(()).unwrap();
-    let rest = within_seconds(read_until(&mut socket, "[DONE]")).await;
+    let rest = within_seconds(read_until(&socket, "[DONE]")).await;
     assert!(rest.contains("last"), "{rest}");
     within_seconds(server.ended).await.unwrap().unwrap();
     assert!(TcpStream::connect(("127.0.0.1", server.port)).await.is_err());
@@ -114,8 +115,8 @@ async fn shutdown_waits_no_longer_than_its_grace() {
     let engine = Scripted::new(|_| Ok(vec![started(), text("first"), Step::Hang]));
     let grace = Duration::from_millis(50);
     let server = running(&engine, ServerConfig { grace, ..config() }).await;
-    let mut socket = connect(server.port, &chat(json!({ "stream": true }))).await;
-    within_seconds(read_until(&mut socket, "first")).await;
+    let socket = connect(server.port, &chat(json!({ "stream": true }))).await;
+    within_seconds(read_until(&socket, "first")).await;
     server.stop.send(()).unwrap();
     within_seconds(server.ended).await.unwrap().unwrap();
 }
