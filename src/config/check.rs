@@ -30,7 +30,7 @@ fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
         default_model: default_model(raw.default, &ensembles)?,
         paths: paths(raw.paths, defaults.paths, folder)?,
         engine: engine(&raw.engine, &defaults.engine)?,
-        sampling: sampling(&raw.sampling, defaults.sampling)?,
+        sampling: sampling(&raw.sampling, &defaults.sampling)?,
         server: server(raw.server, defaults.server)?,
         ensembles,
     })
@@ -71,7 +71,7 @@ fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Pr
     })
 }
 
-fn sampling(raw: &raw::Sampling, defaults: SamplingParams) -> Result<SamplingParams, Problem> {
+fn sampling(raw: &raw::Sampling, defaults: &SamplingParams) -> Result<SamplingParams, Problem> {
     let within = |key: &str, value: Option<f64>, high: f64, default: f32| match value {
         None => Ok(default),
         Some(value) if (0.0..=high).contains(&value) => Ok(value as f32),

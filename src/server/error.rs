@@ -104,7 +104,8 @@ impl ApiError {
         }
     }
 
-    /// OpenAI's error object, as a body or as a stream's last event.
+    /// OpenAI's error object, as a body or as a stream's last event. What is the server's own
+    /// fault goes to its log as well.
     pub(super) fn object(&self) -> ErrorObject {
         let (status, code) = self.status_and_code();
         let kind = match status {

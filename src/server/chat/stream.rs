@@ -79,13 +79,13 @@ impl Transcript {
                 }
                 self.ready.push_back(sse::Event::default().data("[DONE]"));
             }
-            Some(Event::Failed(error)) => self.fail(error.into()),
-            None => self.fail(ApiError::Unfinished),
+            Some(Event::Failed(error)) => self.fail(&error.into()),
+            None => self.fail(&ApiError::Unfinished),
         }
     }
 
     /// Ends without `[DONE]`: the answer is not whole.
-    fn fail(&mut self, error: ApiError) {
+    fn fail(&mut self, error: &ApiError) {
         self.generation = None;
         self.ready.push_back(to_event(&error.object()));
     }

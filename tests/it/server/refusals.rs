@@ -1,7 +1,9 @@
-use serde_json::{Value, json};
-use tutti::engine::{Event, GenerateError};
+use std::sync::Arc;
 
-use super::client::{Reply, app, chat, post, post_request, send};
+use serde_json::{Value, json};
+use tutti::engine::{Event, Generate, GenerateError, GenerateRequest, Generation, ModelCard};
+
+use super::client::{Reply, app, chat, config, get, post, post_request, send};
 use crate::scripted::{Scripted, Step, started, text};
 
 /// What a request gets that must not reach the engine.
@@ -318,4 +320,25 @@ async fn a_panic_is_one_requests_error() {
     let reply = post(router.clone(), &chat(json!({ "model": "alpha" }))).await;
     assert_eq!(reply.refusal(), (500, "internal_error".to_owned(), Value::Null));
     assert_eq!(post(router, &chat(json!({ "model": "beta" }))).await.status, 200);
+}
+
+/// Breaks where no blocking task stands between it and the handler.
+struct Broken;
+
+impl Generate for Broken {
+    fn models(&self) -> Vec<ModelCard> {
+        panic!("a defect for this test")
+    }
+
+    fn generate(&self, _: GenerateRequest) -> Result<Generation, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_is_one_requests_error() {
+    let router = tutti::server::router(Arc::new(Broken), config());
+    let reply = get(router.clone(), "/v1/models").await;
+    assert_eq!(reply.refusal(), (500, "internal_error".to_owned(), Value::Null));
+    assert_eq!(get(router, "/health").await.status, 200);
 }
