@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics to fail, its helpers too")]
 
+mod boundaries;
 mod real;
+mod scripted;
+mod server;
 mod store;
