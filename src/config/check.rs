@@ -45,7 +45,7 @@ fn paths(raw: raw::Paths, defaults: Paths, folder: &Path) -> Result<Paths, Probl
     };
     Ok(Paths {
         cache: resolve("paths.cache", raw.cache)?,
-        vocab_maps: resolve("paths.vocab_maps", raw.vocab_maps)?.unwrap_or(defaults.vocab_maps),
+        vocab_maps: resolve("paths.vocab_maps", raw.vocab_maps)?,
         models: resolve("paths.models", raw.models)?,
     })
 }

@@ -36,9 +36,10 @@ pub struct Config {
 pub struct Paths {
     /// Where model files are kept; `None` is the platform's cache folder.
     pub cache: Option<PathBuf>,
-    /// Where union vocabularies are kept.
-    pub vocab_maps: PathBuf,
-    /// A folder of manifests beside the built-in ones.
+    /// Where union vocabularies are kept; `None` is `vocab-maps` of the working directory if it
+    /// is there, else of the cache.
+    pub vocab_maps: Option<PathBuf>,
+    /// A folder of manifests beside the built-in ones; `None` is `models`.
     pub models: Option<PathBuf>,
 }
 
@@ -140,7 +141,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             default_model: "duet".to_owned(),
-            paths: Paths { cache: None, vocab_maps: PathBuf::from("vocab-maps"), models: None },
+            paths: Paths { cache: None, vocab_maps: None, models: None },
             engine: EngineConfig { threads: None, max_sequences: 8, queue: 64, prefill_chunk: 128 },
             sampling: SamplingParams {
                 temperature: 0.7,

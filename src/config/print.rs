@@ -29,12 +29,13 @@ fn paths(Paths { cache, vocab_maps, models }: &Paths) -> String {
          [paths]\n\
          # Where model files are kept. Left out: the platform's cache folder.\n\
          {}\n\
-         # Where union vocabularies are kept.\n\
-         vocab_maps = {}\n\
-         # A folder of manifests beside the built-in ones. Left out: none.\n\
+         # Where union vocabularies are kept. Left out: `vocab-maps` of the working directory if\n\
+         # it is there, else of the cache folder.\n\
+         {}\n\
+         # A folder of manifests and model files beside the built-in ones. Left out: `models`.\n\
          {}\n",
         optional_path("cache", cache.as_deref()),
-        path(vocab_maps),
+        optional_path("vocab_maps", vocab_maps.as_deref()),
         optional_path("models", models.as_deref()),
     )
 }

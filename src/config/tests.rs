@@ -62,7 +62,7 @@ fn every_key_is_read() {
     let config = parse(FULL).unwrap();
     assert_eq!(config.default_model, "trio");
     assert_eq!(config.paths.cache, Some(PathBuf::from("/var/cache/\"odd\" name")));
-    assert_eq!(config.paths.vocab_maps, PathBuf::from("maps"));
+    assert_eq!(config.paths.vocab_maps, Some(PathBuf::from("maps")));
     assert_eq!(config.paths.models, Some(PathBuf::from("../more")));
     let engine = &config.engine;
     assert_eq!(
@@ -193,7 +193,7 @@ fn the_named_file_goes_before_the_environments() {
 
     let config = Config::load(Some(&flag), &set).unwrap();
     assert_eq!(config.server.port, 1);
-    assert_eq!(config.paths.vocab_maps, folder.path().join("maps"));
+    assert_eq!(config.paths.vocab_maps, Some(folder.path().join("maps")));
     assert_eq!(Config::load(None, &set).unwrap().server.port, 2);
 }
 

@@ -40,7 +40,8 @@ fn no_module_uses_what_it_may_not() {
     for &(module, allowed, forbidden) in ARROWS {
         for (path, source) in sources(module) {
             let used = used_modules(&source);
-            let beyond = used.iter().filter(|used| *used != module && !allowed.contains(&used.as_str()));
+            let beyond =
+                used.iter().filter(|used| *used != module && !allowed.contains(&used.as_str()));
             wrong.extend(beyond.map(|used| format!("{} uses crate::{used}", path.display())));
             for krate in forbidden {
                 if source.lines().map(code).any(|line| names(line, krate)) {
