@@ -28,7 +28,7 @@ fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
     };
     Ok(Config {
         default_model: default_model(raw.default, &ensembles)?,
-        paths: paths(raw.paths, defaults.paths, folder)?,
+        paths: paths(raw.paths, folder)?,
         engine: engine(&raw.engine, &defaults.engine)?,
         sampling: sampling(&raw.sampling, &defaults.sampling)?,
         server: server(raw.server, defaults.server)?,
@@ -36,7 +36,7 @@ fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
     })
 }
 
-fn paths(raw: raw::Paths, defaults: Paths, folder: &Path) -> Result<Paths, Problem> {
+fn paths(raw: raw::Paths, folder: &Path) -> Result<Paths, Problem> {
     let resolve = |key: &str, path: Option<PathBuf>| match path {
         Some(path) if path.as_os_str().is_empty() => {
             Err(problem(key, "is empty; name a folder or leave the key out"))

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics to fail, its helpers too")]
 
 mod boundaries;
+mod duet;
 mod real;
 mod scripted;
 mod server;
