@@ -4,12 +4,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Progress;
 
 const STYLE: &str =
-    "{msg:40!} {bar:24} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12} {eta:>4}";
+    "{msg} {bar:24} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
 
 /// Several pieces of work at once, one [`Bar`] each.
 #[derive(Clone)]
@@ -90,7 +90,7 @@ impl Progress for Bar {
         self.clear();
         let bar = match &self.out {
             Out::Lines(_) => {
-                self.say(&format!("{task}: {}", HumanBytes(total)));
+                self.say(&format!("{task}: {}", DecimalBytes(total)));
                 None
             }
             Out::Bars(bars) => {
@@ -127,7 +127,7 @@ impl Progress for Bar {
 
     fn finished(&self) {
         if let Some(task) = self.clear() {
-            let (size, time) = (HumanBytes(task.total), HumanDuration(task.since.elapsed()));
+            let (size, time) = (DecimalBytes(task.total), HumanDuration(task.since.elapsed()));
             self.say(&format!("{}: done, {size} in {time}", task.name));
         }
     }

@@ -90,9 +90,11 @@ impl Hub {
             return Err(StoreError::HubUnreachable { endpoint, reason });
         }
         goal.check_room(goal.manifest.size.saturating_sub(bytes_so_far(goal)))?;
-        if let Some(whole) = whole_part(goal) {
-            // Killed between the last byte and the renaming.
-            return check_and_place(goal, &whole, progress);
+        // Killed between the last byte and the renaming; a wrong one is removed and fetched anew.
+        if let Some(whole) = whole_part(goal)
+            && check_and_place(goal, &whole, progress).is_ok()
+        {
+            return Ok(());
         }
         let api = self.api(goal).map_err(|error| failed(file, goal, &error))?;
         self.check_metadata(&api, file, goal)?;

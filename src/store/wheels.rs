@@ -187,7 +187,7 @@ pub(super) fn fetch(
     if let Err(error) = join(pip, &mut part, &mut journal, &mut Joining { goal, progress, top: 0 })
     {
         disk::remove_folder(&goal.wheels())?;
-        if matches!(error, StoreError::WrongSize { .. }) {
+        if journal.ends.is_empty() || matches!(error, StoreError::WrongSize { .. }) {
             forget(goal)?;
         }
         return Err(error);
@@ -199,7 +199,7 @@ pub(super) fn fetch(
     outcome
 }
 
-/// A file that is wrong when it is whole is not gone on with.
+/// A beginning that is empty or wrong is not gone on with.
 fn forget(goal: &Goal<'_>) -> Result<(), StoreError> {
     disk::remove(&goal.part())?;
     disk::remove(&goal.journal())

@@ -22,6 +22,8 @@ struct Play {
     breaks: Vec<usize>,
     /// Accepts and says nothing.
     silent: bool,
+    /// Keeps a connection open instead of breaking it.
+    holds: bool,
 }
 
 struct Hub {
@@ -57,6 +59,8 @@ impl Hub {
                     kept.push(stream);
                 } else {
                     // A client that goes away is no concern of the hub.
+                    let held = play.lock().unwrap().holds.then(|| stream.try_clone().unwrap());
+                    kept.extend(held);
                     let _ = answer(stream, &endpoint, &play, &ranges, &tokens);
                 }
             }
@@ -259,6 +263,31 @@ fn a_download_that_keeps_breaking_off_is_taken_up_a_few_times() {
     let path = bench.store(options).ensure(&manifest, &Told::default()).unwrap();
     assert!(fs::read(path).unwrap() == content);
     assert_eq!(hub.downloads(), ["bytes=0-", "bytes=40000-", "bytes=60000-"]);
+}
+
+#[test]
+fn a_download_that_stands_still_is_given_up() {
+    let bench = Bench::new();
+    let hub = Hub::new(Play { breaks: vec![4000], holds: true, ..play(&bytes(10_000)) });
+    let mut options = hub.options(&bench);
+    options.hub.stalled_after = Duration::from_millis(300);
+    let manifest = manifest("tiny", &bytes(10_000), vec![source("tiny.bin")]);
+    let error = bench.store(options).ensure(&manifest, &Told::default()).unwrap_err();
+    let [StoreError::Hub { reason, .. }] = &no_source(error)[..] else { panic!() };
+    assert!(reason.contains("no bytes"), "{reason}");
+}
+
+#[test]
+fn a_beginning_that_is_too_long_is_fetched_anew() {
+    let bench = Bench::new();
+    let content = bytes(1000);
+    let blobs = bench.at("cache/models/tiny.bin.hub/models--owner--name/blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(blobs.join("tag.part"), bytes(1001)).unwrap();
+    let hub = Hub::new(play(&content));
+    let manifest = manifest("tiny", &content, vec![source("tiny.bin")]);
+    let path = bench.store(hub.options(&bench)).ensure(&manifest, &Told::default()).unwrap();
+    assert!(fs::read(path).unwrap() == content);
 }
 
 #[test]

