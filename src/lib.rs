@@ -21,7 +21,7 @@
 //! | [`ensemble`] | one token step: forward, project, mix, choose, commit | use HTTP, serde, queues |
 //! | [`engine`] | the thread that owns all sequences; [`engine::Generate`] | use axum or wire types |
 //! | [`server`] | the OpenAI-compatible HTTP API | use candle, do arithmetic |
-//! | `report` | plan, sections in parallel, one document | know that there is an ensemble, open sockets |
+//! | [`report`] | plan, sections in parallel, one document | know that there is an ensemble, open sockets |
 //!
 //! Invariants, as absences: no raw `u32` token id crosses a function boundary; no token is a
 //! `String` before the output stage; no sequence state lives in a model; no queue grows without
@@ -40,6 +40,7 @@ pub mod engine;
 pub mod ensemble;
 pub mod gguf;
 pub mod model;
+pub mod report;
 pub mod sampling;
 pub mod server;
 pub mod store;
