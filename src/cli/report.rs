@@ -11,7 +11,7 @@ use anyhow::Context;
 use indicatif::ProgressDrawTarget;
 use tutti::{
     config::Config,
-    report::{self, MAX_SECTIONS, Progress, ReportRequest},
+    report::{self, MAX_SECTIONS, ReportRequest, progress::Progress},
     sampling::SamplingParams,
     store::Bars,
 };
