@@ -91,6 +91,11 @@ impl Gguf {
         Ok(TensorEntry { dtype, shape: info.shape.dims().to_vec(), range: start..end })
     }
 
+    /// The metadata's keys, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.content.metadata.keys().map(String::as_str)
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.content.metadata.contains_key(key)
     }

@@ -2,11 +2,43 @@
 //!
 //! Knows no other member, no union, no request and no runtime.
 
-use crate::vocab::TokenId;
+use std::path::PathBuf;
+
+use crate::{gguf::GgufError, vocab::TokenId};
 
 mod cache;
+mod config;
+mod decoder;
+mod forward;
+mod kernels;
+mod tensors;
 
 pub use cache::KvCache;
+pub use decoder::Decoder;
+pub use kernels::Pool;
+
+/// Why a file cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error("{path}: architecture `{architecture}` is not supported; use a llama or qwen2 model")]
+    Architecture { path: PathBuf, architecture: String },
+    #[error("{path}: `{key}` ({value}) is not supported; use a model without it")]
+    Unsupported { path: PathBuf, key: String, value: String },
+    #[error(
+        "{path}: tensor `{tensor}` has shape {found:?}, not {expected:?}; the file is not what its metadata says"
+    )]
+    Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error(
+        "{path}: tensor `{tensor}` is {dtype} in rows of {cols}, which is not supported; use a file in Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, F16, BF16 or F32"
+    )]
+    Dtype { path: PathBuf, tensor: String, dtype: String, cols: usize },
+    #[error(
+        "{path}: tensor `{tensor}` belongs to no part of this architecture that is supported; use another model"
+    )]
+    UnknownTensor { path: PathBuf, tensor: String },
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -14,6 +46,10 @@ pub enum ModelError {
     ContextFull { capacity: usize, wanted: usize },
     #[error("token {token} is not below the vocabulary size {vocab_size}")]
     TokenOutOfRange { token: u32, vocab_size: usize },
+    #[error(
+        "the cache has (layers, width) {found:?}, the model needs {expected:?}; use its `new_cache`"
+    )]
+    ForeignCache { expected: (usize, usize), found: (usize, usize) },
 }
 
 /// Weights are immutable and shared between threads and sequences.

@@ -4,7 +4,10 @@
 
 mod boundaries;
 mod duet;
+mod model;
 mod real;
+mod report;
 mod scripted;
 mod server;
 mod store;
+mod tokenizer;

@@ -1,0 +1,247 @@
+//! The forward pass: rows are cut into positions, positions go through the layers in tiles.
+
+use super::{
+    Row, Want,
+    config::RopePairs,
+    decoder::{Biases, Decoder, Layer},
+    kernels::{self, Activations, Attention, Product},
+    tensors::Matrix,
+};
+
+/// Positions that go through the layers together: bounds the memory (about 100 kB a position in
+/// a model of half a billion weights) and is many enough to hide the reading of the weights.
+const TILE: usize = 128;
+
+/// One position of one row, and the room it needs on its way through a layer.
+struct Position {
+    row: usize,
+    /// In its sequence.
+    index: usize,
+    wanted: bool,
+    /// Cosine and sine of each pair's angle.
+    rotations: Vec<(f32, f32)>,
+    hidden: Vec<f32>,
+    /// What a block adds to `hidden`.
+    change: Vec<f32>,
+    normed: Activations,
+    query: Vec<f32>,
+    key: Vec<f32>,
+    value: Vec<f32>,
+    attended: Activations,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    gated: Activations,
+}
+
+/// Rows are checked and their logits have their final length.
+pub(super) fn forward(model: &Decoder, rows: &mut [Row<'_>]) {
+    let all: Vec<(usize, usize)> = rows
+        .iter()
+        .enumerate()
+        .flat_map(|(row, Row { tokens, .. })| (0..tokens.len()).map(move |at| (row, at)))
+        .collect();
+    // The number of logits written, by row.
+    let mut done = vec![0; rows.len()];
+    for tile in all.chunks(TILE) {
+        let mut positions = model.embed(rows, tile);
+        for (index, layer) in model.layers.iter().enumerate() {
+            model.attention(layer, index, rows, &mut positions);
+            model.feed_forward(layer, &mut positions);
+        }
+        for &(row, at) in tile {
+            let token = rows[row].tokens[at];
+            rows[row].cache.append(&[token]);
+        }
+        model.logits(rows, &mut positions, &mut done);
+    }
+}
+
+impl Decoder {
+    fn embed(&self, rows: &[Row<'_>], tile: &[(usize, usize)]) -> Vec<Position> {
+        let config = &self.config;
+        let kv_width = config.kv_width();
+        let mut positions: Vec<Position> = tile
+            .iter()
+            .map(|&(row, at)| {
+                let Row { cache, tokens, want, .. } = &rows[row];
+                // The tokens of earlier tiles are in the cache already.
+                let first = tile.iter().find(|place| place.0 == row).map_or(at, |place| place.1);
+                Position {
+                    row,
+                    index: cache.tokens().len() + at - first,
+                    wanted: match want {
+                        Want::Nothing => false,
+                        Want::Last => at + 1 == tokens.len(),
+                        Want::All => true,
+                    },
+                    rotations: Vec::new(),
+                    hidden: vec![0.0; config.width],
+                    change: vec![0.0; config.width],
+                    normed: Activations::new(config.width),
+                    query: vec![0.0; config.heads * config.head_dim],
+                    key: vec![0.0; kv_width],
+                    value: vec![0.0; kv_width],
+                    attended: Activations::new(config.heads * config.head_dim),
+                    gate: vec![0.0; config.hidden],
+                    up: vec![0.0; config.hidden],
+                    gated: Activations::new(config.hidden),
+                }
+            })
+            .collect();
+        self.pool.for_each(&mut positions, |n, position| {
+            let (row, at) = tile[n];
+            let token = rows[row].tokens[at].0 as usize;
+            kernels::dequantize(self.embedding.weights(), token, &mut position.hidden);
+            let angle = |frequency: &f64| position.index as f64 * frequency;
+            position.rotations = self
+                .frequencies
+                .iter()
+                .map(|frequency| angle(frequency).sin_cos())
+                .map(|(sin, cos)| (cos as f32, sin as f32))
+                .collect();
+        });
+        positions
+    }
+
+    fn attention(
+        &self,
+        layer: &Layer,
+        index: usize,
+        rows: &mut [Row<'_>],
+        positions: &mut Vec<Position>,
+    ) {
+        let (isa, eps) = (self.isa, self.config.norm_eps);
+        self.pool.for_each(positions, |_, p| {
+            kernels::norm_and_quantize(isa, &p.hidden, &layer.attention_norm, eps, &mut p.normed);
+        });
+        let mut inputs = Vec::new();
+        let [mut queries, mut keys, mut values] = [(); 3].map(|()| Vec::new());
+        for p in positions.iter_mut() {
+            inputs.push(&p.normed);
+            queries.push(&mut p.query[..]);
+            keys.push(&mut p.key[..]);
+            values.push(&mut p.value[..]);
+        }
+        let products = vec![
+            product(&layer.query, queries),
+            product(&layer.key, keys),
+            product(&layer.value, values),
+        ];
+        kernels::multiply(&self.pool, isa, &inputs, products);
+        self.pool.for_each(positions, |_, p| self.place(layer.biases.as_ref(), p));
+        for p in positions.iter() {
+            rows[p.row].cache.write(index, p.index, &p.key, &p.value);
+        }
+        if index + 1 == self.layers.len() {
+            // Past the last keys and values only positions with logits matter.
+            positions.retain(|p| p.wanted);
+        }
+        self.attend(index, rows, positions);
+        self.pool.for_each(positions, |_, p| kernels::quantize(isa, &mut p.attended));
+        self.product_of(&layer.attention_output, positions, |p| (&p.attended, &mut p.change));
+        self.pool.for_each(positions, |_, p| kernels::add(isa, &mut p.hidden, &p.change));
+    }
+
+    /// Biases, and the rotation that tells queries and keys their position.
+    fn place(&self, biases: Option<&Biases>, p: &mut Position) {
+        if let Some(biases) = biases {
+            kernels::add(self.isa, &mut p.query, &biases.query);
+            kernels::add(self.isa, &mut p.key, &biases.key);
+            kernels::add(self.isa, &mut p.value, &biases.value);
+        }
+        for heads in [&mut p.query, &mut p.key] {
+            for head in heads.chunks_exact_mut(self.config.head_dim) {
+                rotate(head, &p.rotations, self.config.rope_pairs);
+            }
+        }
+    }
+
+    fn attend(&self, layer: usize, rows: &[Row<'_>], positions: &mut [Position]) {
+        let head_dim = self.config.head_dim;
+        let group = self.config.heads / self.config.kv_heads * head_dim;
+        let mut tasks: Vec<Attention<'_>> = positions
+            .iter_mut()
+            .flat_map(|p| {
+                let (keys, values) = rows[p.row].cache.read(layer, p.index + 1);
+                let groups = p.query.chunks(group).zip(p.attended.values.chunks_mut(group));
+                groups.enumerate().map(move |(head, (queries, out))| Attention {
+                    queries,
+                    out,
+                    keys,
+                    values,
+                    stride: self.config.kv_width(),
+                    offset: head * head_dim,
+                    head_dim,
+                })
+            })
+            .collect();
+        self.pool.for_each(&mut tasks, |_, task| kernels::attend(self.isa, task));
+    }
+
+    fn feed_forward(&self, layer: &Layer, positions: &mut [Position]) {
+        let (isa, eps) = (self.isa, self.config.norm_eps);
+        self.pool.for_each(positions, |_, p| {
+            let norm = &layer.feed_forward_norm;
+            kernels::norm_and_quantize(isa, &p.hidden, norm, eps, &mut p.normed);
+        });
+        let mut inputs = Vec::new();
+        let [mut gates, mut ups] = [(); 2].map(|()| Vec::new());
+        for p in positions.iter_mut() {
+            inputs.push(&p.normed);
+            gates.push(&mut p.gate[..]);
+            ups.push(&mut p.up[..]);
+        }
+        let products = vec![product(&layer.gate, gates), product(&layer.up, ups)];
+        kernels::multiply(&self.pool, isa, &inputs, products);
+        self.pool.for_each(positions, |_, p| {
+            kernels::gate_and_quantize(isa, &p.gate, &p.up, &mut p.gated);
+        });
+        self.product_of(&layer.down, positions, |p| (&p.gated, &mut p.change));
+        self.pool.for_each(positions, |_, p| kernels::add(isa, &mut p.hidden, &p.change));
+    }
+
+    fn product_of(
+        &self,
+        matrix: &Matrix,
+        positions: &mut [Position],
+        parts: impl Fn(&mut Position) -> (&Activations, &mut Vec<f32>),
+    ) {
+        let (inputs, outputs): (Vec<_>, Vec<_>) =
+            positions.iter_mut().map(parts).map(|(x, y)| (x, &mut y[..])).unzip();
+        kernels::multiply(&self.pool, self.isa, &inputs, vec![product(matrix, outputs)]);
+    }
+
+    /// Continues each row's logits with those of its positions.
+    fn logits(&self, rows: &mut [Row<'_>], positions: &mut [Position], done: &mut [usize]) {
+        if positions.is_empty() {
+            return;
+        }
+        let matrix = self.output.as_ref().unwrap_or(&self.embedding);
+        self.pool.for_each(positions, |_, p| {
+            let eps = self.config.norm_eps;
+            kernels::norm_and_quantize(self.isa, &p.hidden, &self.output_norm, eps, &mut p.normed);
+        });
+        let mut outputs = Vec::new();
+        for (index, (row, done)) in rows.iter_mut().zip(done).enumerate() {
+            let count = positions.iter().filter(|p| p.row == index).count();
+            outputs.extend(row.logits.chunks_exact_mut(matrix.rows()).skip(*done).take(count));
+            *done += count;
+        }
+        let inputs: Vec<&Activations> = positions.iter().map(|p| &p.normed).collect();
+        kernels::multiply(&self.pool, self.isa, &inputs, vec![product(matrix, outputs)]);
+    }
+}
+
+fn product<'a>(matrix: &'a Matrix, outputs: Vec<&'a mut [f32]>) -> Product<'a> {
+    Product { weights: matrix.weights(), outputs }
+}
+
+fn rotate(head: &mut [f32], rotations: &[(f32, f32)], pairs: RopePairs) {
+    for (pair, &(cos, sin)) in rotations.iter().enumerate() {
+        let (a, b) = match pairs {
+            RopePairs::Neighbours => (2 * pair, 2 * pair + 1),
+            RopePairs::Halves => (pair, pair + head.len() / 2),
+        };
+        (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
+    }
+}

@@ -1,0 +1,110 @@
+//! Takes a model's tensors out of its file by name and shape, and sees that none is left over.
+
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
+
+use memmap2::Mmap;
+
+use super::{
+    LoadError,
+    kernels::{self, Dtype, Weights},
+};
+use crate::gguf::{Gguf, TensorEntry};
+
+/// A matrix that stays as it is in the mapped file.
+pub(super) struct Matrix {
+    dtype: Dtype,
+    shape: [usize; 2],
+    map: Arc<Mmap>,
+    range: Range<usize>,
+}
+
+impl Matrix {
+    pub(super) fn weights(&self) -> Weights<'_> {
+        Weights::new(self.dtype, self.shape, &self.map[self.range.clone()])
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.shape[0]
+    }
+}
+
+pub(super) struct Tensors<'g> {
+    gguf: &'g Gguf,
+    unused: BTreeSet<&'g str>,
+}
+
+impl<'g> Tensors<'g> {
+    pub(super) fn new(gguf: &'g Gguf) -> Self {
+        Self { gguf, unused: gguf.tensor_names().collect() }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.unused.contains(name)
+    }
+
+    /// A matrix of any supported type; its rows are the outputs.
+    pub(super) fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix, LoadError> {
+        let entry = self.take(name, &shape)?;
+        self.checked(name, shape, entry)
+    }
+
+    /// A matrix whose number of rows is whatever the file says.
+    pub(super) fn table(&mut self, name: &str, cols: usize) -> Result<Matrix, LoadError> {
+        let rows = self.gguf.tensor(name)?.shape.first().copied().unwrap_or(0);
+        self.matrix(name, [rows, cols])
+    }
+
+    /// A short tensor, as plain numbers.
+    pub(super) fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
+        let entry = self.take(name, &[length])?;
+        let row = self.checked(name, [1, length], entry)?;
+        let mut values = vec![0.0; length];
+        kernels::dequantize(row.weights(), 0, &mut values);
+        Ok(values)
+    }
+
+    /// # Errors
+    /// If the file has a tensor that was not taken: the model is not what it was taken for.
+    pub(super) fn finish(self) -> Result<(), LoadError> {
+        match self.unused.first() {
+            Some(&tensor) => Err(LoadError::UnknownTensor {
+                path: self.gguf.path().to_owned(),
+                tensor: tensor.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn take(&mut self, name: &str, expected: &[usize]) -> Result<TensorEntry, LoadError> {
+        let entry = self.gguf.tensor(name)?;
+        if entry.shape != expected || expected.contains(&0) {
+            return Err(LoadError::Shape {
+                path: self.gguf.path().to_owned(),
+                tensor: name.to_owned(),
+                found: entry.shape,
+                expected: expected.to_vec(),
+            });
+        }
+        self.unused.remove(name);
+        Ok(entry)
+    }
+
+    fn checked(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        entry: TensorEntry,
+    ) -> Result<Matrix, LoadError> {
+        let refuse = || LoadError::Dtype {
+            path: self.gguf.path().to_owned(),
+            tensor: name.to_owned(),
+            dtype: format!("{:?}", entry.dtype),
+            cols: shape[1],
+        };
+        let dtype = Dtype::new(entry.dtype).ok_or_else(refuse)?;
+        if !shape[1].is_multiple_of(dtype.block().0) {
+            return Err(refuse());
+        }
+        Ok(Matrix { dtype, shape, map: Arc::clone(self.gguf.map()), range: entry.range })
+    }
+}
