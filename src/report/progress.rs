@@ -70,7 +70,8 @@ impl Bars {
             ReportEvent::PlanRefused { fault } => self.plan.set_message(format!("again: {fault}")),
             ReportEvent::Planned(planned) => {
                 self.plan.set_prefix(planned.plan.title.clone());
-                self.plan.finish_with_message(format!("{} sections", planned.plan.sections.len()));
+                // To finish would move the bar to its end; the position is the tokens.
+                self.plan.abandon_with_message(format!("{} sections", planned.plan.sections.len()));
                 for (number, section) in (1..).zip(&planned.plan.sections) {
                     let bar = self.add(
                         "{spinner} {prefix:<34!} [{bar:16}] {pos:>4}/{len} tokens {rate} {wide_msg}",
@@ -87,6 +88,7 @@ impl Bars {
                 self.sections[*index].set_length(*max_tokens as u64);
             }
             ReportEvent::SectionDelta { index, tokens, .. } => {
+                self.sections[*index].set_message("");
                 self.sections[*index].inc(*tokens as u64);
                 self.all.inc(*tokens as u64);
             }
@@ -96,14 +98,14 @@ impl Bars {
                 self.sections[*index].set_message(format!("again: {fault}"));
             }
             ReportEvent::SectionFinished { index, section } => {
-                self.sections[*index].finish_with_message(ending(section));
+                self.sections[*index].abandon_with_message(ending(section));
                 self.tell_done();
             }
             ReportEvent::Queued { index, waiting } => {
                 let bar = index.map_or(&self.plan, |index| &self.sections[index]);
                 bar.set_message(format!("waits behind {waiting} requests"));
             }
-            ReportEvent::Finished(_) => self.all.finish(),
+            ReportEvent::Finished(_) => self.all.abandon(),
             ReportEvent::Failed(_) => {
                 for bar in self.sections.iter().chain([&self.plan, &self.all]) {
                     if !bar.is_finished() {
@@ -215,11 +217,13 @@ impl Lines {
 }
 
 fn ending(section: &Section) -> String {
-    match &section.outcome {
-        Outcome::Written { at_limit: false, .. } => "done".to_owned(),
-        Outcome::Written { at_limit: true, .. } => "done, at the token limit".to_owned(),
-        Outcome::Gap(fault) => format!("missing, as {fault}"),
-    }
+    let ending = match &section.outcome {
+        Outcome::Written { at_limit: false, .. } => "done",
+        Outcome::Written { at_limit: true, .. } => "done, at the token limit",
+        Outcome::Gap(fault) => return format!("missing, as {fault}"),
+    };
+    let again = if section.retried.is_some() { ", written again" } else { "" };
+    format!("{ending}{again}")
 }
 
 fn speed(tokens: usize, seconds: f64) -> String {

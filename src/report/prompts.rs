@@ -22,8 +22,8 @@ const SECTION: &str = include_str!("prompts/section.md");
 
 /// Topic, number of sections, and the plan as the schema wants it.
 const EXAMPLES: [(&str, &str, &str); 2] = [
-    ("The history of tea", "4", include_str!("prompts/plan_example_tea.json")),
     ("La energía solar", "3", include_str!("prompts/plan_example_solar.json")),
+    ("The history of tea", "4", include_str!("prompts/plan_example_tea.json")),
 ];
 
 /// The planner's conversation; `refused` is what was wrong with its first answer.

@@ -19,7 +19,7 @@ pub struct Tidied {
     pub preambles: usize,
     /// First lines that say the section's or the report's title again.
     pub repeated_headings: usize,
-    /// 1 if the text ran on into another section of the plan and ends before it.
+    /// 1 if the text had other sections of the plan before or after its own, which are left out.
     pub overruns: usize,
     /// 1 if the text was cut back to its last whole sentence.
     pub cuts: usize,
@@ -41,10 +41,13 @@ pub(super) struct Place<'a> {
 pub(super) fn tidy(raw: &str, place: &Place<'_>) -> (String, Tidied) {
     let mut tidied = Tidied::default();
     let mut text = without_wrapping(raw, place, &mut tidied);
-    if let Some(end) = overrun(text, place) {
+    let mut cut_off = place.at_limit;
+    if let Some(own) = own_part(text, place) {
         tidied.overruns = 1;
-        text = text[..end].trim_end();
-    } else if place.at_limit {
+        cut_off &= text.ends_with(own);
+        text = own;
+    }
+    if cut_off {
         let whole = cut_to_sentence(text);
         tidied.cuts = usize::from(whole.len() < text.len());
         text = whole;
@@ -156,20 +159,29 @@ fn names(line: &str, name: &str) -> bool {
     !name.is_empty() && (line == name || unnumbered == name)
 }
 
-/// Where the text goes on with another section of the plan, if not at its very start.
-fn overrun(text: &str, place: &Place<'_>) -> Option<usize> {
-    let others = place.plan.sections.iter().enumerate().filter(|(i, _)| *i != place.index);
-    let others: Vec<_> = others.map(|(_, section)| section.name.as_str()).collect();
-    let mut at = 0;
+/// The part of the text that belongs to its own section, if it has headings of others: it begins
+/// after the own heading if the text starts with another section, and ends at the next other one.
+fn own_part<'a>(text: &'a str, place: &Place<'_>) -> Option<&'a str> {
+    let sections = &place.plan.sections;
     let (code, _) = in_code(text);
+    let mut at = 0;
+    // Where a heading of the plan starts and ends, and whether it is the own one.
+    let mut headings = Vec::new();
     for (line, in_code) in text.split_inclusive('\n').zip(code) {
-        let is_heading = atx_heading(line).is_some() || is_bold_line(line);
-        if at > 0 && !in_code && is_heading && others.iter().any(|name| names(line, name)) {
-            return Some(at);
+        let is_heading = !in_code && (atx_heading(line).is_some() || is_bold_line(line));
+        let of = sections.iter().position(|section| is_heading && names(line, &section.name));
+        if let Some(of) = of {
+            headings.push((at, at + line.len(), of == place.index));
         }
         at += line.len();
     }
-    None
+    let starts_elsewhere = headings.first().is_some_and(|&(start, _, own)| start == 0 && !own);
+    let start = match headings.iter().find(|&&(_, _, own)| own) {
+        Some(&(_, end, _)) if starts_elsewhere => end,
+        _ => 0,
+    };
+    let end = headings.iter().find(|&&(at, _, own)| at > start && !own).map(|&(at, ..)| at);
+    (start > 0 || end.is_some()).then(|| text[start..end.unwrap_or(text.len())].trim())
 }
 
 fn is_bold_line(line: &str) -> bool {
@@ -310,10 +322,12 @@ mod tests {
     }
 
     #[test]
-    fn text_that_runs_on_into_another_section_ends_before_it() {
+    fn text_of_other_sections_before_and_after_the_own_is_left_out() {
         let overrun = Tidied { overruns: 1, ..Tidied::default() };
         becomes("Text.\n\n## Limits and costs\n\nMore.", "Text.", overrun);
         becomes("Text.\n\n**3. Limits and Costs**\nMore.", "Text.", overrun);
+        becomes("# Origins\nOld.\n\n# Data\nText.\n\n# Limits and Costs\nMore.", "Text.", overrun);
+        becomes("### Origins\nText.", "### Origins\nText.", Tidied::default());
         becomes(
             "Text.\n\nLimits and costs are",
             "Text.\n\nLimits and costs are",

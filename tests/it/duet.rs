@@ -141,8 +141,7 @@ fn plain(index: usize, params: &SamplingParams, steps: usize) -> Vec<u8> {
     let (mut logits, mut text) = (Vec::new(), Vec::new());
     let mut tokens = tokenizer.chat(&ask("Why is the sky blue?")).unwrap();
     for _ in 0..steps {
-        let row =
-            Row { cache: &mut cache, tokens: &tokens, want: Want::Last, logits: &mut logits };
+        let row = Row { cache: &mut cache, tokens: &tokens, want: Want::Last, logits: &mut logits };
         model.forward(&mut [row]).unwrap();
         let logit = |id: &TokenId| logits[id.0 as usize];
         let stops = tokenizer.stops();
@@ -226,8 +225,7 @@ fn a_schema_holds_on_the_real_pair() {
     });
     let prompts = duet.chat_prompts(&ask("The largest city of Japan, as JSON.")).unwrap();
     let constraint = Constraint::JsonSchema(schema.clone());
-    let mut sequence =
-        Sequence::new(&duet, prompts, sampled(2), Some(&constraint)).unwrap();
+    let mut sequence = Sequence::new(&duet, prompts, sampled(2), Some(&constraint)).unwrap();
     for _ in 0..80 {
         if sequence.is_complete() || choose(&duet, &mut sequence) == duet.union().end() {
             break;

@@ -10,4 +10,3 @@ mod report;
 mod scripted;
 mod server;
 mod store;
-mod tokenizer;
