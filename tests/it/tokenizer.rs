@@ -1,6 +1,6 @@
 //! Both default models' tokenizers against llama.cpp's, and what must hold for any text.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, sync::LazyLock};
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -161,6 +161,82 @@ fn a_byte_without_a_token_is_left_out() {
     }
 }
 
+/// Two tokens of text, `<s>` to begin with and `</s>` to end with.
+fn small_spec() -> TokenizerSpec {
+    let mut spec = TokenizerSpec::new(
+        vec![
+            SpecToken::new("<s>", TokenRole::Control),
+            SpecToken::new("</s>", TokenRole::Control),
+            SpecToken::new("a", TokenRole::Normal),
+            SpecToken::new("b", TokenRole::Normal),
+        ],
+        PreTokenizer::Gpt2,
+    );
+    spec.bos = Some(TokenId(0));
+    spec.eos = Some(TokenId(1));
+    spec.stops = vec![TokenId(1)];
+    spec
+}
+
+#[test]
+fn bos_comes_once_and_only_where_the_model_wants_it() {
+    let ids = |add_bos, template: &str| {
+        let mut spec = small_spec();
+        spec.add_bos = add_bos;
+        spec.chat_template = Some(template.to_owned());
+        let tokenizer = Tokenizer::from_spec(spec).unwrap();
+        (tokenizer.prompt("a"), tokenizer.chat(&[user("b")]).unwrap())
+    };
+    let with = "{{ bos_token }}{{ messages[0].content }}";
+    let without = "{{ messages[0].content }}";
+    let (bos, a, b) = (TokenId(0), TokenId(2), TokenId(3));
+    assert_eq!(ids(true, with), (vec![bos, a], vec![bos, b]));
+    assert_eq!(ids(true, without), (vec![bos, a], vec![bos, b]));
+    assert_eq!(ids(false, with), (vec![a], vec![bos, b]));
+    assert_eq!(ids(false, without), (vec![a], vec![b]));
+}
+
+#[test]
+fn a_chat_without_a_template_is_refused() {
+    let tokenizer = Tokenizer::from_spec(small_spec()).unwrap();
+    assert_eq!(tokenizer.chat(&[user("a")]), Err(ChatError::NoTemplate));
+}
+
+#[test]
+fn an_id_that_is_no_token_is_refused() {
+    let mut spec = small_spec();
+    spec.stops.push(TokenId(4));
+    let error = Tokenizer::from_spec(spec).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the tokenizer contradicts itself: token 4 is named, there are 4"
+    );
+}
+
+#[test]
+fn the_fingerprint_changes_with_what_ids_mean_and_not_with_the_template() {
+    let fingerprint = |change: fn(&mut TokenizerSpec)| {
+        let mut spec = small_spec();
+        change(&mut spec);
+        Tokenizer::from_spec(spec).unwrap().fingerprint()
+    };
+    let same = fingerprint(|_| ());
+    assert_eq!(fingerprint(|spec| spec.chat_template = Some("x".to_owned())), same);
+    let changes: [fn(&mut TokenizerSpec); 5] = [
+        |spec| spec.tokens.swap(2, 3),
+        |spec| spec.tokens[0].role = TokenRole::Unused,
+        |spec| spec.stops.clear(),
+        |spec| spec.pre_tokenizer = PreTokenizer::SmolLm,
+        |spec| {
+            spec.tokens.push(SpecToken::new("ab", TokenRole::Normal));
+            spec.merges.push((b"a".to_vec(), b"b".to_vec()));
+        },
+    ];
+    for change in changes {
+        assert_ne!(fingerprint(change), same);
+    }
+}
+
 /// All bytes, and a merge for every pair that is frequent in what the tests write.
 fn toy(pre_tokenizer: PreTokenizer) -> Tokenizer {
     let mut spec = TokenizerSpec::new(
@@ -202,8 +278,10 @@ fn toy(pre_tokenizer: PreTokenizer) -> Tokenizer {
     Tokenizer::from_spec(spec).unwrap()
 }
 
-const KINDS: [PreTokenizer; 4] =
-    [PreTokenizer::Gpt2, PreTokenizer::SmolLm, PreTokenizer::Qwen2, PreTokenizer::Llama3];
+/// The toy with each of the pre-tokenizers.
+static TOYS: LazyLock<[Tokenizer; 4]> = LazyLock::new(|| {
+    [PreTokenizer::Gpt2, PreTokenizer::SmolLm, PreTokenizer::Qwen2, PreTokenizer::Llama3].map(toy)
+});
 
 /// Fragments that pre-tokenizers cut in surprising ways, in any order.
 fn awkward_text() -> impl Strategy<Value = Vec<u8>> {
@@ -231,14 +309,45 @@ fn cut<'a>(bytes: &'a [u8], lengths: &'a [usize]) -> impl Iterator<Item = &'a [u
     })
 }
 
+#[test]
+fn a_stop_token_is_a_border_in_a_growing_text() {
+    let tokenizer = &TOYS[0];
+    let end = tokenizer.stops()[0];
+    let mut encoded = Encoded::new();
+    encoded.append(tokenizer, b"a ");
+    encoded.append_token(tokenizer, end);
+    encoded.append(tokenizer, b" a");
+    encoded.append(tokenizer, b"l");
+    let border: Vec<TokenId> =
+        [tokenizer.encode(b"a "), vec![end], tokenizer.encode(b" al")].concat();
+    assert_eq!(encoded.tokens(), border);
+    assert_eq!(encoded.bytes(), b"a  al");
+}
+
+#[test]
+fn tokens_appended_as_they_are_stay_until_the_text_around_them_changes() {
+    let tokenizer = &TOYS[2];
+    let byte = |byte: u8| TokenId(byte.into());
+    let mut encoded = Encoded::new();
+    // Not canonical: there is a token for two dashes.
+    for _ in 0..4 {
+        encoded.append_token(tokenizer, byte(b'-'));
+    }
+    encoded.append_token(tokenizer, byte(b'a'));
+    encoded.append_token(tokenizer, byte(b' '));
+    encoded.append_token(tokenizer, byte(b'a'));
+    encoded.append(tokenizer, b" all");
+    assert_eq!(encoded.tokens()[..4], [byte(b'-'); 4]);
+    assert_eq!(encoded.tokens()[4..], tokenizer.encode(b"a a all"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn the_tokens_of_any_bytes_spell_them(text in awkward_text()) {
-        for kind in KINDS {
-            let tokenizer = toy(kind);
-            prop_assert_eq!(decode(&tokenizer, &tokenizer.encode(&text)), &text[..]);
+        for tokenizer in &*TOYS {
+            prop_assert_eq!(decode(tokenizer, &tokenizer.encode(&text)), &text[..]);
         }
     }
 
@@ -247,15 +356,14 @@ proptest! {
         text in awkward_text(),
         lengths in proptest::collection::vec(1_usize..6, 1..8),
     ) {
-        for kind in KINDS {
-            let tokenizer = toy(kind);
+        for tokenizer in &*TOYS {
             let mut encoded = Encoded::new();
             for piece in cut(&text, &lengths) {
-                encoded.append(&tokenizer, piece);
+                encoded.append(tokenizer, piece);
                 prop_assert_eq!(
                     encoded.tokens(),
                     tokenizer.encode(encoded.bytes()),
-                    "{:?} {:?}", kind, String::from_utf8_lossy(encoded.bytes())
+                    "{:?}", String::from_utf8_lossy(encoded.bytes())
                 );
             }
             prop_assert_eq!(encoded.bytes(), &text[..]);
@@ -268,24 +376,23 @@ proptest! {
             prop_oneof![awkward_text().prop_map(Ok), (0_u32..256 + 24).prop_map(Err)], 0..12
         ),
     ) {
-        for kind in KINDS {
-            let tokenizer = toy(kind);
+        for tokenizer in &*TOYS {
             let mut encoded = Encoded::new();
-            let mut text = Vec::new();
+            let mut text: Vec<u8> = Vec::new();
             for step in &steps {
                 match step {
                     Ok(bytes) => {
-                        encoded.append(&tokenizer, bytes);
+                        encoded.append(tokenizer, bytes);
                         text.extend(bytes);
                     }
                     Err(id) => {
-                        encoded.append_token(&tokenizer, TokenId(*id));
+                        encoded.append_token(tokenizer, TokenId(*id));
                         prop_assert_eq!(encoded.tokens().last(), Some(&TokenId(*id)));
                         text.extend(tokenizer.bytes(TokenId(*id)).unwrap());
                     }
                 }
                 prop_assert_eq!(encoded.bytes(), &text[..]);
-                prop_assert_eq!(decode(&tokenizer, encoded.tokens()), &text[..]);
+                prop_assert_eq!(decode(tokenizer, encoded.tokens()), &text[..]);
             }
         }
     }
