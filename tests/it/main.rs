@@ -10,3 +10,4 @@ mod report;
 mod scripted;
 mod server;
 mod store;
+mod tokenizer;
