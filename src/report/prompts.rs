@@ -2,8 +2,8 @@
 //!
 //! All workers' messages are the same up to the own section's name, so that an engine can share
 //! the prefix. Every conversation brings its own system message, because the models' templates
-//! would each add another one. The planner is shown two finished plans, in two languages: a model
-//! of 135 million parameters that only reads what a plan is gives all sections one name.
+//! would each add another one. The planner is shown a finished plan: a model of 135 million
+//! parameters that only reads what a plan is gives all its sections one name.
 
 use std::ops::RangeInclusive;
 
@@ -20,11 +20,9 @@ const PLAN: &str = include_str!("prompts/plan.md");
 const SECTION_SYSTEM: &str = include_str!("prompts/section_system.md");
 const SECTION: &str = include_str!("prompts/section.md");
 
-/// Topic, number of sections, and the plan as the schema wants it.
-const EXAMPLES: [(&str, &str, &str); 2] = [
-    ("La energía solar", "3", include_str!("prompts/plan_example_solar.json")),
-    ("The history of tea", "4", include_str!("prompts/plan_example_tea.json")),
-];
+/// A topic, its number of sections, and the plan as the schema wants it.
+const EXAMPLE: (&str, &str, &str) =
+    ("The history of tea", "4", include_str!("prompts/plan_example.json"));
 
 /// The planner's conversation; `refused` is what was wrong with its first answer.
 pub(super) fn plan(
@@ -36,13 +34,13 @@ pub(super) fn plan(
         let topic = topic.trim();
         message(Role::User, PLAN, context! { topic, count, refused })
     };
-    let mut messages = vec![message(Role::System, PLAN_SYSTEM, context! {})];
-    for (topic, count, answer) in EXAMPLES {
-        messages.push(ask(topic, count, None));
-        messages.push(Message { role: Role::Assistant, content: answer.trim_end().to_owned() });
-    }
-    messages.push(ask(topic, &range(bounds), refused.map(PlanFault::to_string)));
-    messages
+    let (example, count, answer) = EXAMPLE;
+    vec![
+        message(Role::System, PLAN_SYSTEM, context! {}),
+        ask(example, count, None),
+        Message { role: Role::Assistant, content: answer.trim_end().to_owned() },
+        ask(topic, &range(bounds), refused.map(PlanFault::to_string)),
+    ]
 }
 
 /// What a worker is told; `retried` is what was wrong with its first text.
@@ -56,6 +54,7 @@ pub(super) fn section(
     let own = &plan.sections[index];
     let values = context! {
         topic => topic.trim(),
+        language => plan.language.clone(),
         title => plan.title.clone(),
         names,
         name => own.name.clone(),

@@ -249,7 +249,8 @@ mod tests {
         let section =
             |name: &str| PlannedSection { name: name.to_owned(), description: String::new() };
         let sections = ["Origins", "Data", "Limits and Costs"].map(section).to_vec();
-        let plan = Plan { title: "Scaling Laws".to_owned(), sections };
+        let (language, title) = ("English".to_owned(), "Scaling Laws".to_owned());
+        let plan = Plan { language, title, sections };
         tidy(raw, &Place { plan: &plan, index: 1, at_limit })
     }
 

@@ -80,10 +80,10 @@ async fn show(mut progress: Progress) {
     let engine = Scripted::new(|number, request| match number {
         0 => Act::say("no plan"),
         1 => Act::say(
-            r#"{"title": "Scaling Laws", "sections": [{"name": "数据", "description": ""},
+            r#"{"language": "English", "title": "Scaling Laws", "sections": [{"name": "数据", "description": ""},
                 {"name": "Limits", "description": ""}]}"#,
         ),
-        _ if last_message(request).contains("section: Limits") => {
+        _ if last_message(request).contains("section \"Limits\"") => {
             Act::Refuse(GenerateError::Stopped)
         }
         _ => Act::say("Twelve letters"),
