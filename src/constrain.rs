@@ -74,8 +74,8 @@ impl Grammars {
     }
 }
 
-/// The schema, with white space held to at most one blank after a colon or comma: models of any
-/// size can otherwise fill their budget with it.
+/// The schema, with white space held to at most one blank after a colon or comma, unless its own
+/// `x-guidance` says otherwise: models of any size can otherwise fill their budget with it.
 fn compact(schema: &Value) -> Result<Value, ConstrainError> {
     let mut schema = match schema {
         Value::Bool(true) => json!({}),
@@ -85,11 +85,18 @@ fn compact(schema: &Value) -> Result<Value, ConstrainError> {
             return Err(ConstrainError::Schema { reason });
         }
     };
-    schema["x-guidance"] = json!({
+    let mut options = json!({
         "whitespace_flexible": false,
         "item_separator": ", ?",
         "key_separator": ": ?",
     });
+    if let (Some(given), Some(options)) = (schema.get("x-guidance"), options.as_object_mut()) {
+        let given = given.as_object().ok_or_else(|| ConstrainError::Schema {
+            reason: format!("`x-guidance` is an object of options, not `{given}`"),
+        })?;
+        options.extend(given.clone());
+    }
+    schema["x-guidance"] = options;
     Ok(schema)
 }
 
