@@ -14,6 +14,8 @@
 //!   that is unfinished, has too few sections, or has nameless or equally named ones is asked
 //!   for once more, naming what was wrong. If that is no better, the usable sections of both
 //!   answers together make the plan if they are enough.
+//! - **Language.** The planner names the topic's language first, out of those its script allows,
+//!   and the workers are told to write in it.
 //! - **Sections.** One that fails, is empty or loops is tried once more with another seed; if
 //!   that does not help it stands in the document as a visible gap. One that reaches
 //!   `max_tokens` keeps its text up to the last whole sentence, if one ends in its second half,
@@ -23,6 +25,7 @@
 
 mod ask;
 mod document;
+mod language;
 mod loops;
 mod markdown;
 mod plan;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     ReportError, ReportEvent, Run, add,
     ask::{End, Question, Speaker, ask},
+    language::languages,
     markdown::{plain_line, same_words},
     prompts,
 };
@@ -111,7 +112,7 @@ async fn attempt(
     let question = Question {
         speaker: Speaker::Planner,
         messages: prompts::plan(&run.request.topic, &bounds, refused),
-        constraint: Some(Constraint::JsonSchema(schema(&bounds))),
+        constraint: Some(Constraint::JsonSchema(schema(&run.request.topic, &bounds))),
         max_tokens,
         number: usize::from(refused.is_some()),
     };
@@ -138,19 +139,24 @@ fn max_tokens(run: &Run<'_>) -> usize {
 
 /// The JSON schema of a plan with so many sections.
 ///
-/// The language comes first, because a small model that has named it keeps it: without it,
-/// Qwen2.5-Coder-0.5B plans a report on a Chinese topic in English.
+/// The language comes first, because a small model that has named it keeps it, and only those that
+/// the topic's script allows can be named: Qwen2.5-Coder-0.5B, shown an English plan, plans a
+/// report on a Spanish topic in English if it names no language, and on a Chinese one even then.
 ///
 /// Every text is bounded, so a model that cannot stop is closed by the schema. `x-guidance` is
 /// for the engine's grammar (llguidance) and no part of JSON Schema: the plan comes on one line,
 /// where free white space would let a small model write line breaks to the end of its budget, and
 /// escapes are left out, where `\u` would let it spell characters out in six tokens each.
-fn schema(bounds: &RangeInclusive<usize>) -> Value {
+fn schema(topic: &str, bounds: &RangeInclusive<usize>) -> Value {
     let text = |longest: usize| json!({"type": "string", "minLength": 1, "maxLength": longest});
+    let language = match languages(topic) {
+        Some(languages) => json!({"enum": languages}),
+        None => text(LANGUAGE),
+    };
     json!({
         "type": "object",
         "properties": {
-            "language": text(LANGUAGE),
+            "language": language,
             "title": text(TITLE),
             "sections": {
                 "type": "array",

@@ -477,11 +477,11 @@ async fn a_full_queue_is_waited_for() {
 
 #[tokio::test]
 async fn a_topic_in_any_script_reaches_the_models_and_the_document_whole() {
-    for (topic, title, name) in [
-        ("大语言模型的缩放定律", "缩放定律", "数据"),
-        ("قوانين التحجيم للنماذج اللغوية", "قوانين التحجيم", "البيانات"),
+    for (topic, language, title, name) in [
+        ("大语言模型的缩放定律", "Chinese", "缩放定律", "数据"),
+        ("قوانين التحجيم للنماذج اللغوية", "Arabic", "قوانين التحجيم", "البيانات"),
     ] {
-        let plan = json!({"language": "", "title": title, "sections": [{"name": name, "description": ""}]});
+        let plan = json!({"language": language, "title": title, "sections": [{"name": name, "description": ""}]});
         let engine = Scripted::new(move |_, request| {
             if is_plan(request) { Act::say(plan.to_string()) } else { text_on(request) }
         });
@@ -489,7 +489,14 @@ async fn a_topic_in_any_script_reaches_the_models_and_the_document_whole() {
         let report = run(&engine, request).await.0.unwrap();
         let expected = format!("# {title}\n\n## {name}\n\nWhat is known of {name}.\n");
         assert_eq!(body(&report), expected);
-        assert!(engine.asked().iter().all(|asked| last_message(asked).contains(topic)));
+        let asked = engine.asked();
+        assert!(asked.iter().all(|asked| last_message(asked).contains(topic)));
+        assert!(last_message(&asked[1]).contains(&format!("Write in {language}.")));
+        // The planner cannot take the topic for English.
+        let Some(Constraint::JsonSchema(schema)) = &asked[0].constraint else {
+            panic!("no schema")
+        };
+        assert_eq!(schema["properties"]["language"]["enum"][0], language);
     }
 }
 
