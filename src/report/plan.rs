@@ -208,7 +208,7 @@ impl Plan {
                 .sections
                 .into_iter()
                 .map(|section| PlannedSection {
-                    name: plain_line(&section.name),
+                    name: without_number(&plain_line(&section.name)).to_owned(),
                     description: plain_line(&section.description),
                 })
                 .collect(),
@@ -237,6 +237,20 @@ impl Plan {
     }
 }
 
+/// The name without a list's number before it, which the document's order gives anyway and which
+/// would make a worker go on counting.
+fn without_number(name: &str) -> &str {
+    let rest = name.trim_start_matches(|c: char| c.is_ascii_digit());
+    if rest.len() == name.len() {
+        return name;
+    }
+    match rest.strip_prefix(['.', ')', ':', '\u{3001}']) {
+        // `3.5 billion` is no number of a list.
+        Some(name) if !name.starts_with(|c: char| c.is_ascii_digit()) => name.trim_start(),
+        _ => name,
+    }
+}
+
 /// The usable sections of the drafts in order, if there are enough; a missing title is the topic.
 fn mend(drafts: &[Plan], run: &Run<'_>) -> Option<Plan> {
     let bounds = run.request.section_bounds();
@@ -261,5 +275,38 @@ pub(super) fn range(bounds: &RangeInclusive<usize>) -> String {
     match (bounds.start(), bounds.end()) {
         (least, most) if least == most => least.to_string(),
         (least, most) => format!("{least} to {most}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_a_list_are_no_part_of_a_name() {
+        for (name, expected) in [
+            ("1. Introduction", "Introduction"),
+            ("12) Results", "Results"),
+            ("3: Method", "Method"),
+            ("2、方法", "方法"),
+            ("4.", ""),
+            ("2026 and after", "2026 and after"),
+            ("3.5 billion people", "3.5 billion people"),
+            ("Results of 2026.", "Results of 2026."),
+        ] {
+            assert_eq!(without_number(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_differ_by_their_number_only_are_the_same() {
+        let section = |name: &str| json!({"name": name, "description": "d"});
+        let json = json!({
+            "language": "English",
+            "title": "t",
+            "sections": [section("1. Scale"), section("2. Data"), section("3. Scale")],
+        });
+        let plan = Plan::parse(&json.to_string()).unwrap();
+        assert_eq!(plan.check(&(3..=6)), Err(PlanFault::Duplicate { name: "Scale".to_owned() }));
     }
 }
