@@ -2,3 +2,4 @@
 
 mod real;
 mod tokenizer;
+mod tokenizer_files;
