@@ -36,7 +36,7 @@ fn digits() -> Value {
 
 /// The two files Hugging Face would have for the vocabulary of a GGUF file; merges as pairs or
 /// joined by a space.
-fn json_of(path: &Path, pre_tokenizer: Value, pairs: bool) -> (Vec<u8>, Vec<u8>) {
+fn json_of(path: &Path, pre_tokenizer: &Value, pairs: bool) -> (Vec<u8>, Vec<u8>) {
     let gguf = Gguf::open(path).unwrap();
     let tokens = gguf.strings("tokenizer.ggml.tokens").unwrap();
     let types = gguf.integers("tokenizer.ggml.token_type").unwrap();
@@ -82,7 +82,7 @@ fn a_vocabulary_reads_the_same_from_json_as_from_gguf() {
         (QWEN, real::qwen(), split_by(QWEN2_PATTERN), true),
     ] {
         let gguf = &BOTH[name];
-        let (tokenizer, config) = json_of(&path, pre_tokenizer, pairs);
+        let (tokenizer, config) = json_of(&path, &pre_tokenizer, pairs);
         let json = Tokenizer::from_json(&tokenizer, Some(&config)).unwrap();
         for case in fixture("tokenize.json")["models"][name].as_array().unwrap() {
             let text = case["text"].as_str().unwrap().as_bytes();
