@@ -17,12 +17,18 @@ pub(super) fn letter(byte: u8) -> char {
 }
 
 pub(super) fn spell(bytes: &[u8]) -> String {
-    bytes.iter().map(|&byte| letter(byte)).collect()
+    let mut spelling = String::with_capacity(2 * bytes.len());
+    spelling.extend(bytes.iter().map(|&byte| letter(byte)));
+    spelling
 }
 
 /// The bytes a spelling stands for; `None` if a character is outside the alphabet.
 pub(super) fn unspell(text: &str) -> Option<Vec<u8>> {
-    text.chars().map(byte).collect()
+    let mut bytes = Vec::with_capacity(text.len());
+    for letter in text.chars() {
+        bytes.push(byte(letter)?);
+    }
+    Some(bytes)
 }
 
 fn byte(letter: char) -> Option<u8> {

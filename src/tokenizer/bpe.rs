@@ -7,7 +7,7 @@ use tokenizers::{
     models::bpe::{BPE, Merges, Vocab},
 };
 
-use super::{TokenizerError, alphabet};
+use super::{MergePair, TokenizerError, alphabet};
 use crate::vocab::TokenId;
 
 pub(super) struct Bpe {
@@ -26,26 +26,27 @@ impl Bpe {
     /// `tokens` are the ones text may become. Where two stand for the same bytes, the first is used.
     pub(super) fn new<'a>(
         tokens: impl Iterator<Item = (TokenId, &'a [u8])>,
-        merges: &[(Vec<u8>, Vec<u8>)],
+        merges: &[MergePair],
         ignore_merges: bool,
     ) -> Result<Self, TokenizerError> {
-        let mut vocab = Vocab::default();
+        let mut vocab = Vocab::with_capacity(tokens.size_hint().1.unwrap_or(0));
+        let mut longest = 0;
         let mut present = [false; 256];
         for (id, bytes) in tokens {
             if let [byte] = bytes {
                 present[usize::from(*byte)] = true;
             }
-            vocab.entry(alphabet::spell(bytes)).or_insert(id.0);
+            let spelling = alphabet::spell(bytes);
+            longest = longest.max(spelling.len());
+            vocab.entry(spelling).or_insert(id.0);
         }
         let merges: Merges =
             merges.iter().map(|(a, b)| (alphabet::spell(a), alphabet::spell(b))).collect();
-        // The crate reports a missing part, but panics on a missing whole of more than its longest.
-        for (a, b) in &merges {
-            let whole = format!("{a}{b}");
-            if !vocab.contains_key(&whole) {
-                let reason = format!("`{a} {b}` makes `{whole}`, which is no token");
-                return Err(TokenizerError::Merges { reason });
-            }
+        // The crate reports parts and wholes that are no tokens, but panics on a whole longer than
+        // every token.
+        if let Some((a, b)) = merges.iter().find(|(a, b)| a.len() + b.len() > longest) {
+            let reason = format!("`{a} {b}` makes no token");
+            return Err(TokenizerError::Merges { reason });
         }
         let model = BPE::builder()
             .vocab_and_merges(vocab, merges)
@@ -118,9 +119,11 @@ mod tests {
 
     #[test]
     fn a_merge_into_no_token_is_refused() {
-        let tokens: [&[u8]; 2] = [b"a", b"b"];
-        let tokens = (0..).map(TokenId).zip(tokens);
-        let error = Bpe::new(tokens, &[(bytes("b"), bytes("a"))], false).unwrap_err();
-        assert!(matches!(error, TokenizerError::Merges { .. }), "{error}");
+        let tokens: [&[u8]; 3] = [b"a", b"b", b"ab"];
+        for (a, b) in [("b", "a"), ("ab", "b"), ("c", "a")] {
+            let tokens = (0..).map(TokenId).zip(tokens);
+            let error = Bpe::new(tokens, &[(bytes(a), bytes(b))], false).unwrap_err();
+            assert!(matches!(error, TokenizerError::Merges { .. }), "{error}");
+        }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Key names and token types: the GGUF specification and llama.cpp's `llama-vocab.cpp`.
 
-use super::{PreTokenizer, SpecToken, TokenRole, TokenizerError, TokenizerSpec, alphabet};
+use super::{
+    MergePair, PreTokenizer, SpecToken, TokenRole, TokenizerError, TokenizerSpec, alphabet,
+};
 use crate::{gguf::Gguf, vocab::TokenId};
 
 pub(super) fn spec(gguf: &Gguf) -> Result<TokenizerSpec, TokenizerError> {
@@ -70,12 +72,12 @@ fn tokens(gguf: &Gguf) -> Result<Vec<SpecToken>, TokenizerError> {
     texts.into_iter().zip(types).map(token).collect()
 }
 
-fn merges(gguf: &Gguf) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TokenizerError> {
+fn merges(gguf: &Gguf) -> Result<Vec<MergePair>, TokenizerError> {
     gguf.strings("tokenizer.ggml.merges")?.into_iter().map(merge).collect()
 }
 
 /// A merge is written as two spellings with a space between.
-pub(super) fn merge(text: &str) -> Result<(Vec<u8>, Vec<u8>), TokenizerError> {
+pub(super) fn merge(text: &str) -> Result<MergePair, TokenizerError> {
     text.split_once(' ')
         .and_then(|(a, b)| Some((alphabet::unspell(a)?, alphabet::unspell(b)?)))
         .ok_or_else(|| TokenizerError::Merges {

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    PreTokenizer, SpecToken, TokenRole, TokenizerError, TokenizerSpec, alphabet, from_gguf,
+    MergePair, PreTokenizer, SpecToken, TokenRole, TokenizerError, TokenizerSpec, alphabet,
+    from_gguf,
 };
 use crate::vocab::TokenId;
 
@@ -225,7 +226,7 @@ fn tokens(
     Ok(tokens)
 }
 
-fn merge(merge: &Merge) -> Result<(Vec<u8>, Vec<u8>), TokenizerError> {
+fn merge(merge: &Merge) -> Result<MergePair, TokenizerError> {
     match merge {
         Merge::Joined(text) => from_gguf::merge(text),
         Merge::Pair(a, b) => {

@@ -29,7 +29,7 @@ mod split;
 mod template;
 
 pub use encoded::Encoded;
-pub use spec::{SpecToken, TokenRole, TokenizerSpec};
+pub use spec::{MergePair, SpecToken, TokenRole, TokenizerSpec};
 pub use split::PreTokenizer;
 pub use template::ChatError;
 

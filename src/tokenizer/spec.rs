@@ -9,7 +9,7 @@ pub struct TokenizerSpec {
     /// In id order.
     pub tokens: Vec<SpecToken>,
     /// Pairs of token bytes, first merged first; each pair joined is a token.
-    pub merges: Vec<(Vec<u8>, Vec<u8>)>,
+    pub merges: Vec<MergePair>,
     pub pre_tokenizer: PreTokenizer,
     /// A whole pre-token that is a token is taken as it is, merges or not.
     pub ignore_merges: bool,
@@ -22,6 +22,9 @@ pub struct TokenizerSpec {
     /// Jinja source.
     pub chat_template: Option<String>,
 }
+
+/// The bytes of two tokens that become one.
+pub type MergePair = (Vec<u8>, Vec<u8>);
 
 /// One token's own bytes (for a special one, its name's) and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

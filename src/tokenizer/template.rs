@@ -86,6 +86,7 @@ fn environment<'source>(now: SystemTime) -> Environment<'source> {
 
 /// `json.dumps(value, ensure_ascii=False, indent=indent)`: minijinja's own filter without the
 /// escapes that make its output safe in HTML, which a model must not see.
+#[allow(clippy::needless_pass_by_value, reason = "a filter's options come by value")]
 fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<String, Error> {
     // Templates also name options of `json.dumps`; these two mean nothing else than the default.
     for option in ["ensure_ascii", "sort_keys"] {

@@ -5,9 +5,12 @@
 mod boundaries;
 mod duet;
 mod model;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod real;
 mod report;
 mod scripted;
 mod server;
 mod store;
 mod tokenizer;
+mod tokenizer_files;

@@ -8,7 +8,7 @@ use tutti::{
     gguf::Gguf,
     tokenizer::{
         ChatError, Encoded, PreTokenizer, SpecToken, TokenKind, TokenRole, Tokenizer,
-        TokenizerError, TokenizerSpec,
+        TokenizerSpec,
         chat::{Message, Role},
     },
     vocab::TokenId,
@@ -16,25 +16,25 @@ use tutti::{
 
 use crate::real;
 
-fn fixture(name: &str) -> Value {
+pub(crate) fn fixture(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// Both models' tokenizers by the names the fixtures use.
-fn both() -> BTreeMap<&'static str, Tokenizer> {
+pub(crate) static BOTH: LazyLock<BTreeMap<&'static str, Tokenizer>> = LazyLock::new(|| {
     let open = |path: &Path| Tokenizer::from_gguf(&Gguf::open(path).unwrap()).unwrap();
-    BTreeMap::from([
-        ("SmolLM2-135M-Instruct.Q4_1", open(&real::smollm2())),
-        ("qwen2.5-coder-0.5b-instruct-q4_k_m", open(&real::qwen())),
-    ])
-}
+    BTreeMap::from([(SMOLLM2, open(&real::smollm2())), (QWEN, open(&real::qwen()))])
+});
+
+pub(crate) const SMOLLM2: &str = "SmolLM2-135M-Instruct.Q4_1";
+pub(crate) const QWEN: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m";
 
 fn decode(tokenizer: &Tokenizer, tokens: &[TokenId]) -> Vec<u8> {
     tokens.iter().flat_map(|&id| tokenizer.bytes(id).unwrap()).copied().collect()
 }
 
-fn user(content: &str) -> Message {
+pub(crate) fn user(content: &str) -> Message {
     Message { role: Role::User, content: content.to_owned() }
 }
 
@@ -63,8 +63,8 @@ fn parts(tokenizer: &Tokenizer, text: &str, ids: &[TokenId]) -> Vec<(String, Vec
 #[test]
 fn ids_are_those_of_the_reference_for_every_golden_string() {
     let golden = fixture("tokenize.json");
-    for (name, tokenizer) in both() {
-        let cases = golden["models"][name].as_array().unwrap();
+    for (name, tokenizer) in &*BOTH {
+        let cases = golden["models"][*name].as_array().unwrap();
         assert!(cases.len() >= 200);
         for case in cases {
             let text = case["text"].as_str().unwrap();
@@ -74,18 +74,17 @@ fn ids_are_those_of_the_reference_for_every_golden_string() {
                 .iter()
                 .map(|id| TokenId(u32::try_from(id.as_u64().unwrap()).unwrap()))
                 .collect();
-            for (part, ids) in parts(&tokenizer, text, &ids) {
+            for (part, ids) in parts(tokenizer, text, &ids) {
                 assert_eq!(tokenizer.encode(part.as_bytes()), ids, "{name}: {part:?}");
             }
             let whole = tokenizer.encode(text.as_bytes());
-            assert_eq!(decode(&tokenizer, &whole), text.as_bytes(), "{name}: {text:?}");
+            assert_eq!(decode(tokenizer, &whole), text.as_bytes(), "{name}: {text:?}");
         }
     }
 }
 
 #[test]
 fn conversations_are_rendered_as_the_reference_renders_them() {
-    let tokenizers = both();
     for case in fixture("chat_template.json")["cases"].as_array().unwrap() {
         let messages: Vec<Message> = case["messages"]
             .as_array()
@@ -100,7 +99,7 @@ fn conversations_are_rendered_as_the_reference_renders_them() {
                 content: message["content"].as_str().unwrap().to_owned(),
             })
             .collect();
-        let tokenizer = &tokenizers[case["model"].as_str().unwrap()];
+        let tokenizer = &BOTH[case["model"].as_str().unwrap()];
         let prompt = case["prompt"].as_str().unwrap();
         assert_eq!(tokenizer.render(&messages).unwrap(), prompt);
 
@@ -111,8 +110,8 @@ fn conversations_are_rendered_as_the_reference_renders_them() {
 }
 
 #[test]
-fn user_text_that_looks_special_stays_text() {
-    for (name, tokenizer) in both() {
+pub(crate) fn user_text_that_looks_special_stays_text() {
+    for (name, tokenizer) in &*BOTH {
         let marks = |content: &str| {
             let ids = tokenizer.chat(&[user(content)]).unwrap();
             ids.into_iter().filter(|&id| tokenizer.bytes(id).is_none()).count()
@@ -129,15 +128,14 @@ fn user_text_that_looks_special_stays_text() {
 
 #[test]
 fn special_tokens_are_told_from_those_that_stand_for_text() {
-    let tokenizers = both();
-    let smollm2 = &tokenizers["SmolLM2-135M-Instruct.Q4_1"];
+    let smollm2 = &BOTH[SMOLLM2];
     assert_eq!(smollm2.len(), 49_152);
     assert_eq!(smollm2.stops(), [TokenId(2), TokenId(0)]);
     assert_eq!(smollm2.kind(TokenId(1)), Some(&TokenKind::Control));
     assert_eq!(smollm2.kind(TokenId(49_152)), None);
     assert_eq!(smollm2.missing_bytes().len(), 21);
 
-    let qwen = &tokenizers["qwen2.5-coder-0.5b-instruct-q4_k_m"];
+    let qwen = &BOTH[QWEN];
     assert_eq!(qwen.len(), 151_936);
     assert_eq!(qwen.stops(), [TokenId(151_645), TokenId(151_643)]);
     assert_eq!(qwen.kind(TokenId(151_645)), Some(&TokenKind::Stop));
@@ -150,14 +148,32 @@ fn special_tokens_are_told_from_those_that_stand_for_text() {
 
 #[test]
 fn a_byte_without_a_token_is_left_out() {
-    let tokenizers = both();
-    let smollm2 = &tokenizers["SmolLM2-135M-Instruct.Q4_1"];
+    let smollm2 = &BOTH[SMOLLM2];
     let tokens = smollm2.encode(b"a\x04b \xff\xf5");
     assert_eq!(decode(smollm2, &tokens), b"ab ");
     let mut encoded = Encoded::new();
     for &byte in b"\x04a\x04b \xff\xf5c" {
         encoded.append(smollm2, &[byte]);
         assert_eq!(encoded.tokens(), smollm2.encode(encoded.bytes()));
+    }
+}
+
+/// A model that generates such a token leaves the text as it would be encoded. The exceptions are
+/// tokens no text is encoded to, whatever it goes on with, and one rare mark.
+#[test]
+fn a_token_that_ends_inside_a_character_is_what_its_bytes_are_encoded_to() {
+    for (name, exceptions) in [(SMOLLM2, 0), (QWEN, 7)] {
+        let tokenizer = &BOTH[name];
+        let ids = (0..).map(TokenId).take(tokenizer.len());
+        let split: Vec<TokenId> = ids
+            .filter(|&id| {
+                let text = tokenizer.bytes(id).map(str::from_utf8);
+                text.is_some_and(|text| text.is_err_and(|error| error.error_len().is_none()))
+            })
+            .collect();
+        assert!(split.len() > 200);
+        let canonical = |id: &&TokenId| tokenizer.encode(tokenizer.bytes(**id).unwrap()) == [**id];
+        assert_eq!(split.len() - split.iter().filter(canonical).count(), exceptions, "{name}");
     }
 }
 
@@ -367,6 +383,23 @@ proptest! {
                 );
             }
             prop_assert_eq!(encoded.bytes(), &text[..]);
+        }
+    }
+
+    #[test]
+    fn real_vocabularies_append_as_toy_ones(
+        text in awkward_text(),
+        lengths in proptest::collection::vec(1_usize..6, 1..8),
+    ) {
+        for (name, tokenizer) in &*BOTH {
+            let mut encoded = Encoded::new();
+            for piece in cut(&text, &lengths) {
+                encoded.append(tokenizer, piece);
+                prop_assert_eq!(encoded.tokens(), tokenizer.encode(encoded.bytes()));
+            }
+            if *name == QWEN {
+                prop_assert_eq!(decode(tokenizer, encoded.tokens()), &text[..]);
+            }
         }
     }
 
