@@ -5,8 +5,6 @@
 mod boundaries;
 mod duet;
 mod model;
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
 mod real;
 mod report;
 mod scripted;
