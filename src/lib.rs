@@ -10,18 +10,18 @@
 //!
 //! | module | does | may not |
 //! |---|---|---|
-//! | `config` | TOML and flags into one checked `Config` | be read again after start-up |
-//! | `store` | brings model files to the disk, whole and checked | know what is in the files |
+//! | [`config`] | TOML and environment into one checked [`config::Config`] | be read again after start-up |
+//! | [`store`] | brings model files to the disk, whole and checked | know what is in the files |
 //! | [`gguf`] | reads a GGUF file's metadata and tensor directory over one memory map | know models or tokenizers |
 //! | [`tokenizer`] | text to [`vocab::TokenId`] and back, chat templates | know the union, or tensors |
 //! | [`sampling`] | draws from a slice of probabilities | see tensors, clocks, a global generator |
 //! | [`model`] | forwards rows of tokens, keeps keys and values | know other members, the union, requests |
 //! | [`vocab`] | the union vocabulary on bytes and each member's map into it | know tensors, threads, `String` tokens |
 //! | [`constrain`] | JSON schema to the set of allowed union pieces | know members |
-//! | `ensemble` | one token step: forward, project, mix, choose, commit | use HTTP, serde, queues |
+//! | [`ensemble`] | one token step: forward, project, mix, choose, commit | use HTTP, serde, queues |
 //! | [`engine`] | the thread that owns all sequences; [`engine::Generate`] | use axum or wire types |
-//! | `server` | the OpenAI-compatible HTTP API | use candle, do arithmetic |
-//! | `report` | plan, sections in parallel, one document | know that there is an ensemble, open sockets |
+//! | [`server`] | the OpenAI-compatible HTTP API | use candle, do arithmetic |
+//! | [`report`] | plan, sections in parallel, one document | know that there is an ensemble, open sockets |
 //!
 //! Invariants, as absences: no raw `u32` token id crosses a function boundary; no token is a
 //! `String` before the output stage; no sequence state lives in a model; no queue grows without
@@ -34,10 +34,15 @@
 //! - Union ids are the rank of the piece in byte order (`End` last). Ties then break by byte
 //!   string without a second table, and the ids do not depend on the order of the members.
 
+pub mod config;
 pub mod constrain;
 pub mod engine;
+pub mod ensemble;
 pub mod gguf;
 pub mod model;
+pub mod report;
 pub mod sampling;
+pub mod server;
+pub mod store;
 pub mod tokenizer;
 pub mod vocab;

@@ -1,10 +1,163 @@
-//! The thread that owns all ensembles and sequences, behind the [`Generate`] trait.
+//! The thread that owns all sequences, behind the [`Generate`] trait.
 //!
-//! Knows no HTTP and no wire types.
+//! Knows no HTTP and no wire types. Callers hand over whole sequences through a bounded count of
+//! places and get events through a bounded channel each; nothing is shared but the immutable
+//! ensembles, so there is no lock. A request is cancelled by dropping its [`Generation`].
 
+mod output;
 mod request;
+mod worker;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc as std_mpsc,
+    },
+    thread::JoinHandle,
+};
 
 pub use request::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt,
     StopConditions, Usage,
 };
+use tokio::sync::mpsc;
+
+use crate::{
+    constrain::ConstrainError,
+    engine::{
+        output::Output,
+        worker::{Job, Worker},
+    },
+    ensemble::{Ensemble, Sequence, StartError},
+};
+
+/// How much an engine takes on.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The most sequences that generate at the same time.
+    pub max_sequences: usize,
+    /// The most requests that wait for one of those places.
+    pub queue: usize,
+    /// The most prompt tokens a member reads in one step, so that others' pieces keep coming.
+    pub prefill_chunk: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { max_sequences: 8, queue: 64, prefill_chunk: 256 }
+    }
+}
+
+/// A running engine. Dropping it ends the thread after the step it is in; requests that still
+/// run then end with [`GenerateError::Stopped`].
+pub struct Engine {
+    models: Vec<(String, Arc<Ensemble>)>,
+    jobs: Option<std_mpsc::SyncSender<Job>>,
+    /// Requests handed over and not yet taken up.
+    waiting: Arc<AtomicUsize>,
+    config: EngineConfig,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Events a slow reader may leave unread before its sequence pauses.
+const EVENTS: usize = 64;
+
+impl Engine {
+    /// Starts the thread. `models` are the names that can be asked for, in the order they are
+    /// listed.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(
+        models: Vec<(String, Arc<Ensemble>)>,
+        config: EngineConfig,
+    ) -> std::io::Result<Self> {
+        let waiting = Arc::new(AtomicUsize::new(0));
+        // One more place than can ever be taken: the counter refuses first, so sending never blocks.
+        let (jobs, received) = std_mpsc::sync_channel(config.queue + 1);
+        let worker = Worker::new(received, waiting.clone(), config.clone());
+        let thread =
+            std::thread::Builder::new().name("engine".to_owned()).spawn(|| worker.run())?;
+        Ok(Self { models, jobs: Some(jobs), waiting, config, thread: Some(thread) })
+    }
+
+    fn ensemble(&self, name: &str) -> Result<&Arc<Ensemble>, GenerateError> {
+        self.models.iter().find(|(n, _)| n == name).map(|(_, e)| e).ok_or_else(|| {
+            GenerateError::UnknownModel {
+                name: name.to_owned(),
+                available: self.models.iter().map(|(n, _)| n.clone()).collect(),
+            }
+        })
+    }
+
+    /// Takes one of the places in the queue.
+    fn reserve(&self) -> Result<(), GenerateError> {
+        let take = |waiting: usize| (waiting < self.config.queue).then_some(waiting + 1);
+        self.waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+            .map(|_| ())
+            .map_err(|waiting| GenerateError::QueueFull { waiting })
+    }
+}
+
+impl Generate for Engine {
+    fn models(&self) -> Vec<ModelCard> {
+        let card = |(name, ensemble): &(String, Arc<Ensemble>)| ModelCard {
+            name: name.clone(),
+            members: ensemble.members().iter().map(|member| member.name.clone()).collect(),
+            context_length: ensemble.context_length(),
+        };
+        self.models.iter().map(card).collect()
+    }
+
+    fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {
+        let ensemble = self.ensemble(&request.model)?;
+        let Prompt::Chat(messages) = &request.prompt;
+        let prompts = ensemble.chat_prompts(messages)?;
+        let sequence =
+            Sequence::new(ensemble, prompts, request.sampling, request.constraint.as_ref())?;
+        let (events, received) = mpsc::channel(EVENTS);
+        let job = Job {
+            ensemble: ensemble.clone(),
+            sequence,
+            output: Output::new(request.stop.strings),
+            max_tokens: request.stop.max_tokens.unwrap_or(usize::MAX),
+            events,
+        };
+        self.reserve()?;
+        let jobs = self.jobs.as_ref().expect("only drop takes the sender");
+        if jobs.try_send(job).is_err() {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(GenerateError::Stopped);
+        }
+        Ok(Generation::new(received))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has already ended every stream; there is no one left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl From<StartError> for GenerateError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Template { member, reason } => Self::Template { member, reason },
+            StartError::PromptTooLong { member, prompt_tokens, context_length } => {
+                Self::PromptTooLong { member, prompt_tokens, context_length }
+            }
+            StartError::Empty { ref member } => {
+                Self::Template { member: member.clone(), reason: error.to_string() }
+            }
+            StartError::Constraint(
+                ConstrainError::Schema { reason } | ConstrainError::DeadEnd { reason, .. },
+            ) => Self::Constraint { reason },
+        }
+    }
+}

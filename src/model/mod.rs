@@ -40,7 +40,7 @@ pub enum LoadError {
     UnknownTensor { path: PathBuf, tensor: String },
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ModelError {
     #[error("the context holds {capacity} tokens, {wanted} were wanted")]
     ContextFull { capacity: usize, wanted: usize },

@@ -1,4 +1,4 @@
-//! Chat messages and a model's own template.
+//! Chat messages: what every member's template is given.
 
 /// Who says a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,4 +13,15 @@ pub enum Role {
 pub struct Message {
     pub role: Role,
     pub content: String,
+}
+
+impl Role {
+    /// The role's name in templates.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
 }

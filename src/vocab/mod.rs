@@ -2,7 +2,11 @@
 //!
 //! Pure: ids, bytes and f32 slices. No tensors, no threads, no `String` for tokens.
 
-use std::collections::HashMap;
+mod map_file;
+mod summary;
+
+pub use map_file::{Fingerprint, MapError};
+pub use summary::{MemberShare, VocabSummary};
 
 /// An id in one member's own vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,10 +27,9 @@ pub enum Piece {
 }
 
 /// All pieces that some member has a token for, in byte order, `End` last.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct UnionVocab {
     pieces: Vec<Piece>,
-    ids: HashMap<Piece, UnionId>,
 }
 
 /// One member's ids into the union's. Tokens that stand for no piece (padding, reserved and
@@ -47,28 +50,17 @@ impl UnionVocab {
         pieces.push(Piece::End);
         pieces.sort_unstable();
         pieces.dedup();
-        let union = Self::from_sorted(pieces);
+        pieces.shrink_to_fit();
+        let union = Self { pieces };
         let maps = members.iter().map(|member| union.map_of(member)).collect();
         (union, maps)
     }
 
-    fn from_sorted(pieces: Vec<Piece>) -> Self {
-        let ids = pieces
-            .iter()
-            .enumerate()
-            .map(|(id, piece)| {
-                (piece.clone(), UnionId(u32::try_from(id).expect("under 2^32 pieces")))
-            })
-            .collect();
-        Self { pieces, ids }
-    }
-
     fn map_of(&self, member: &[Option<Piece>]) -> VocabMap {
-        let to_union = member
-            .iter()
-            .map(|piece| piece.as_ref().map_or(NOWHERE, |piece| self.ids[piece].0))
-            .collect();
-        VocabMap { to_union }
+        let id = |piece: &Piece| self.id(piece).expect("the union holds every member's pieces").0;
+        VocabMap {
+            to_union: member.iter().map(|piece| piece.as_ref().map_or(NOWHERE, id)).collect(),
+        }
     }
 
     /// The number of pieces, `End` included.
@@ -83,7 +75,8 @@ impl UnionVocab {
     }
 
     pub fn id(&self, piece: &Piece) -> Option<UnionId> {
-        self.ids.get(piece).copied()
+        let rank = self.pieces.binary_search(piece).ok()?;
+        Some(UnionId(u32::try_from(rank).expect("under 2^32 pieces")))
     }
 
     /// `End` is always the last piece.
@@ -137,5 +130,141 @@ impl VocabMap {
                 *logit = f32::NEG_INFINITY;
             }
         }
+    }
+}
+
+impl UnionVocab {
+    /// The maps as a file, to be read back by [`UnionVocab::from_file`].
+    pub fn to_file(&self, maps: &[VocabMap], prints: &[Fingerprint]) -> Vec<u8> {
+        map_file::encode(self, maps, prints)
+    }
+
+    /// What [`UnionVocab::build`] gives for `members`, read from a file instead of sorted out.
+    ///
+    /// # Errors
+    /// If the file was written for other tokenizers, by another version, or is damaged.
+    pub fn from_file(
+        file: &[u8],
+        members: &[Vec<Option<Piece>>],
+        prints: &[Fingerprint],
+    ) -> Result<(Self, Vec<VocabMap>), MapError> {
+        map_file::decode(file, members, prints)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(words: &[&str]) -> Vec<Option<Piece>> {
+        words
+            .iter()
+            .map(|&word| match word {
+                "<pad>" => None,
+                "<end>" => Some(Piece::End),
+                word => Some(Piece::Bytes(word.as_bytes().to_vec())),
+            })
+            .collect()
+    }
+
+    fn two() -> Vec<Vec<Option<Piece>>> {
+        vec![
+            pieces(&["b", "a", "<end>", "ab", "<pad>"]),
+            pieces(&["<end>", "c", "b", "b", "<end>"]),
+        ]
+    }
+
+    #[test]
+    fn union_ids_are_ranks_in_byte_order_with_end_last() {
+        let (union, maps) = UnionVocab::build(&two());
+        let bytes = |s: &str| Piece::Bytes(s.as_bytes().to_vec());
+        assert_eq!(union.pieces(), [bytes("a"), bytes("ab"), bytes("b"), bytes("c"), Piece::End]);
+        assert_eq!(maps[0].get(TokenId(0)), Some(UnionId(2)));
+        assert_eq!(maps[0].get(TokenId(4)), None);
+        assert_eq!(maps[0].get(TokenId(9)), None);
+        assert_eq!(union.id(&Piece::End), Some(union.end()));
+    }
+
+    #[test]
+    fn union_ids_do_not_depend_on_the_order_of_the_members() {
+        let mut members = two();
+        let (union, maps) = UnionVocab::build(&members);
+        members.reverse();
+        let (reversed, reversed_maps) = UnionVocab::build(&members);
+        assert_eq!(union, reversed);
+        assert_eq!(maps[0], reversed_maps[1]);
+    }
+
+    #[test]
+    fn tokens_of_the_same_bytes_and_all_stop_tokens_sum() {
+        let (_, maps) = UnionVocab::build(&two());
+        let mut mix = vec![0.0; 5];
+        maps[1].project_into(&[0.1, 0.2, 0.3, 0.15, 0.25], 0.5, &mut mix);
+        let expected = [0.0, 0.0, 0.225, 0.1, 0.175];
+        assert!(
+            mix.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6),
+            "{mix:?}"
+        );
+    }
+
+    #[test]
+    fn a_file_gives_back_what_was_built() {
+        let members = two();
+        let prints = [[1; 32], [2; 32]];
+        let (union, maps) = UnionVocab::build(&members);
+        let file = union.to_file(&maps, &prints);
+        assert_eq!(UnionVocab::from_file(&file, &members, &prints), Ok((union, maps)));
+    }
+
+    #[test]
+    fn a_union_without_any_stop_token_survives_its_file() {
+        let members = vec![pieces(&["b", "a"])];
+        let (union, maps) = UnionVocab::build(&members);
+        let file = union.to_file(&maps, &[[0; 32]]);
+        assert_eq!(UnionVocab::from_file(&file, &members, &[[0; 32]]), Ok((union, maps)));
+    }
+
+    #[test]
+    fn a_file_of_another_tokenizer_is_stale() {
+        let members = two();
+        let (union, maps) = UnionVocab::build(&members);
+        let file = union.to_file(&maps, &[[1; 32], [2; 32]]);
+        let read = UnionVocab::from_file(&file, &members, &[[1; 32], [3; 32]]);
+        assert_eq!(read, Err(MapError::Stale { member: 1 }));
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_byte_is_noticed() {
+        let members = two();
+        let prints = [[1; 32], [2; 32]];
+        let (union, maps) = UnionVocab::build(&members);
+        let file = union.to_file(&maps, &prints);
+        for cut in 0..file.len() {
+            assert!(
+                UnionVocab::from_file(&file[..cut], &members, &prints).is_err(),
+                "cut at {cut}"
+            );
+        }
+        for at in 0..file.len() {
+            let mut bad = file.clone();
+            bad[at] ^= 1;
+            assert!(UnionVocab::from_file(&bad, &members, &prints).is_err(), "flipped at {at}");
+        }
+        let mut long = file;
+        long.push(0);
+        let read = UnionVocab::from_file(&long, &members, &prints);
+        assert_eq!(read, Err(MapError::TrailingBytes { bytes: 1 }));
+    }
+
+    #[test]
+    fn a_summary_counts_overlaps_and_names_what_one_member_alone_has() {
+        let (union, maps) = UnionVocab::build(&two());
+        let summary = VocabSummary::new(&union, &maps, 5);
+        assert_eq!((summary.union, summary.common), (4, 1));
+        assert_eq!(summary.overlaps, [[3, 1], [1, 2]]);
+        let [a, b] = &summary.members[..] else { panic!("two members") };
+        assert_eq!((a.tokens, a.pieces, a.stops, a.masked, a.only), (5, 3, 1, 1, 2));
+        assert_eq!((b.tokens, b.pieces, b.stops, b.masked, b.only), (5, 2, 2, 0, 1));
+        assert_eq!(a.examples, [b"a".to_vec(), b"ab".to_vec()]);
     }
 }

@@ -1,4 +1,16 @@
 //! The integration tests, one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test panics to fail, its helpers too")]
+
+mod boundaries;
+mod duet;
 mod model;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod real;
+mod report;
+mod scripted;
+mod server;
+mod store;
+mod tokenizer;
+mod tokenizer_files;

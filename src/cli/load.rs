@@ -1,0 +1,132 @@
+//! From the configuration to ensembles in memory.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::{Context, bail};
+use tutti::{
+    config::{Config, EnsembleConfig, MemberConfig},
+    engine::{Engine, EngineConfig},
+    ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member},
+    model::Pool,
+    store::{self, Bars, Progress},
+};
+
+use super::Files;
+
+/// Everything that can be asked for by name: the ensembles, then each of their members alone.
+fn named(config: &Config) -> Vec<EnsembleConfig> {
+    let mut all = config.ensembles.clone();
+    for member in config.ensembles.iter().flat_map(|ensemble| &ensemble.members) {
+        if !all.iter().any(|known| known.name == member.model) {
+            let alone = MemberConfig { model: member.model.clone(), weight: 1.0 };
+            all.push(EnsembleConfig { name: member.model.clone(), members: vec![alone] });
+        }
+    }
+    all
+}
+
+/// Loads what `model` needs, or everything; fetches the files that are missing.
+pub(super) fn ensembles(
+    config: &Config,
+    model: Option<&str>,
+    bars: &Bars,
+) -> anyhow::Result<Vec<(String, Arc<Ensemble>)>> {
+    let mut wanted = named(config);
+    if let Some(model) = model {
+        let names: Vec<_> = wanted.iter().map(|known| known.name.clone()).collect();
+        wanted.retain(|known| known.name == model);
+        if wanted.is_empty() {
+            bail!("there is no ensemble or model `{model}`; there are: {}", names.join(", "));
+        }
+    }
+    let files = Files::open(config)?;
+    let since = Instant::now();
+    let bar = bars.bar();
+    let models = models(config, &wanted, &files, &bar)?;
+    let maps = map_folder(config, &files.cache);
+    let mut loaded = Vec::new();
+    for ensemble in &wanted {
+        let (name, members) = (&ensemble.name, members(ensemble, &models));
+        loaded.push((name.clone(), Arc::new(compose(name, members, &maps, &bar))));
+    }
+    bar.note(&format!("loaded in {:.1} s", since.elapsed().as_secs_f64()));
+    Ok(loaded)
+}
+
+/// Loads what `model` needs, or everything, and starts an engine with it.
+pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyhow::Result<Engine> {
+    let engine = &config.engine;
+    let settings = EngineConfig {
+        max_sequences: engine.max_sequences,
+        queue: engine.queue,
+        prefill_chunk: engine.prefill_chunk,
+    };
+    Engine::start(ensembles(config, model, bars)?, settings).context("cannot start the engine")
+}
+
+/// Each model that is needed, once; all of them share one pool of threads.
+fn models(
+    config: &Config,
+    wanted: &[EnsembleConfig],
+    files: &Files,
+    progress: &dyn Progress,
+) -> anyhow::Result<BTreeMap<String, LoadedModel>> {
+    let mut paths = BTreeMap::new();
+    for member in wanted.iter().flat_map(|ensemble| &ensemble.members) {
+        if !paths.contains_key(&member.model) {
+            let manifest = store::find(&files.manifests, &member.model)?;
+            paths.insert(member.model.clone(), files.store.ensure(manifest, progress)?);
+        }
+    }
+    let threads = config.engine.threads;
+    let pool = Pool::new(threads.map_or_else(std::thread::available_parallelism, |n| {
+        std::num::NonZero::new(n).ok_or_else(|| std::io::Error::other("no threads"))
+    })?);
+    paths.into_iter().map(|(id, path)| Ok((id, ensemble::load_model(&path, &pool)?))).collect()
+}
+
+fn members(ensemble: &EnsembleConfig, models: &BTreeMap<String, LoadedModel>) -> Vec<Member> {
+    let member = |member: &MemberConfig| {
+        let LoadedModel { model, tokenizer } = models[&member.model].clone();
+        Member { name: member.model.clone(), model, tokenizer, weight: member.weight as f32 }
+    };
+    ensemble.members.iter().map(member).collect()
+}
+
+/// A single model needs no map on the disk: its union is itself.
+fn compose(name: &str, members: Vec<Member>, maps: &Path, progress: &dyn Progress) -> Ensemble {
+    if members.len() == 1 {
+        return Ensemble::new(members);
+    }
+    let file = maps.join(format!("{name}.map"));
+    let (ensemble, origin) = ensemble::load_ensemble(members, &file);
+    let (size, file) = (ensemble.union().size(), file.display());
+    progress.note(&match origin {
+        MapOrigin::File => format!("{name}: union of {size} pieces, from {file}"),
+        MapOrigin::Built { because: None } => {
+            format!("{name}: union of {size} pieces, built and kept in {file}")
+        }
+        MapOrigin::Built { because: Some(why) } => {
+            format!("{name}: union of {size} pieces, built anew because of {file}: {why}")
+        }
+        MapOrigin::Unsaved { error } => {
+            format!("{name}: union of {size} pieces, built; {file} cannot be written: {error}")
+        }
+    });
+    ensemble
+}
+
+/// `vocab-maps` of the working directory if it is there, else of the cache.
+fn map_folder(config: &Config, cache: &Path) -> PathBuf {
+    const NAME: &str = "vocab-maps";
+    match &config.paths.vocab_maps {
+        Some(folder) => folder.clone(),
+        None if Path::new(NAME).is_dir() => NAME.into(),
+        None => cache.join(NAME),
+    }
+}

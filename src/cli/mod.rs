@@ -1,0 +1,117 @@
+//! The subcommands: each opens what it needs and calls one function of the library.
+
+mod load;
+mod report;
+mod serve;
+mod vocab;
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tutti::{
+    config::Config,
+    store::{self, Bars, Manifest, Options, Store},
+};
+
+/// Several local language models write each token together.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    /// The configuration [default: tutti.toml of the working directory, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a report: plan it, write its sections in parallel, join them in one document
+    Report(report::Args),
+    /// Answer the OpenAI API
+    Serve(serve::Args),
+    /// List the models and what of them is on the disk, or fetch one
+    Models {
+        #[command(subcommand)]
+        action: Option<ModelsAction>,
+    },
+    /// Show what an ensemble's union vocabulary consists of
+    Vocab {
+        #[command(subcommand)]
+        action: VocabAction,
+    },
+    /// Print the configuration with every default, as a tutti.toml
+    Config,
+}
+
+#[derive(Subcommand)]
+enum ModelsAction {
+    /// Fetch a model's file and check it
+    Pull {
+        /// A model's id, as `tutti models` lists it
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum VocabAction {
+    /// Sizes, overlaps, shares, and pieces that only one member has
+    Show {
+        /// An ensemble's name, or one model's id
+        ensemble: String,
+        /// How many of the pieces that only one member has are shown
+        #[arg(long, default_value_t = 12)]
+        examples: usize,
+    },
+}
+
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+    let config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
+    match cli.command {
+        Command::Report(args) => report::run(&config, args),
+        Command::Serve(args) => serve::run(&config, &args),
+        Command::Models { action } => models(&config, action),
+        Command::Vocab { action: VocabAction::Show { ensemble, examples } } => {
+            vocab::show(&config, &ensemble, examples)
+        }
+        Command::Config => Ok(io::stdout().write_all(config.to_toml().as_bytes())?),
+    }
+}
+
+fn models(config: &Config, action: Option<ModelsAction>) -> anyhow::Result<()> {
+    let files = Files::open(config)?;
+    match action {
+        None => Ok(store::list(&files.manifests, &files.store, &mut io::stdout())?),
+        Some(ModelsAction::Pull { id }) => {
+            let manifest = store::find(&files.manifests, &id)?;
+            let path = files.store.ensure(manifest, &Bars::stderr().bar())?;
+            Ok(writeln!(io::stdout(), "{}", path.display())?)
+        }
+    }
+}
+
+/// The model files that the configuration knows of.
+struct Files {
+    store: Store,
+    manifests: Vec<Manifest>,
+    cache: PathBuf,
+}
+
+impl Files {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let cache = match &config.paths.cache {
+            Some(cache) => cache.clone(),
+            None => store::default_cache_dir()?,
+        };
+        let folder = config.paths.models.as_deref().unwrap_or(Path::new("models"));
+        Ok(Self {
+            store: Store::new(&cache, Options::from_env())?,
+            manifests: store::manifests(folder).context("cannot read the models' manifests")?,
+            cache,
+        })
+    }
+}

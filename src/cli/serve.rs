@@ -1,0 +1,73 @@
+//! `tutti serve`.
+
+use std::{io::Write, sync::Arc};
+
+use anyhow::Context;
+use tokio::{net::TcpListener, signal};
+use tutti::{
+    config::Config,
+    engine::Generate,
+    server::{self, ServerConfig},
+    store::Bars,
+};
+
+use super::load;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The address to listen on [default: 127.0.0.1]
+    #[arg(long)]
+    host: Option<String>,
+    /// The port to listen on, 0 for any free one [default: 8080]
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(serve(config, args))
+}
+
+async fn serve(config: &Config, args: &Args) -> anyhow::Result<()> {
+    let settings = &config.server;
+    let host = args.host.as_ref().unwrap_or(&settings.host);
+    let port = args.port.unwrap_or(settings.port);
+    // Before anything is loaded, so that a port in use is told at once.
+    let listener = TcpListener::bind((host.as_str(), port)).await.with_context(|| {
+        format!("cannot listen on {host}:{port}; choose another with --host and --port")
+    })?;
+    let engine = Arc::new(load::engine(config, None, &Bars::stderr())?);
+    let names: Vec<_> = engine.models().into_iter().map(|card| card.name).collect();
+    let (mut out, address) = (std::io::stdout(), listener.local_addr()?);
+    writeln!(out, "serving {} on http://{address}/v1", names.join(", "))?;
+    out.flush()?;
+    let server = ServerConfig {
+        sampling: config.sampling.clone(),
+        max_body_bytes: settings.max_body_bytes,
+        grace: std::time::Duration::from_secs(settings.grace_seconds.into()),
+        ..ServerConfig::default()
+    };
+    Ok(server::serve(listener, engine, server, stop_signal()).await?)
+}
+
+/// Resolves at Ctrl-C or, where there is one, a termination signal.
+async fn stop_signal() {
+    let interrupt = async {
+        if signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}

@@ -1,0 +1,189 @@
+//! The raw file into the checked [`Config`].
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Config, ConfigError, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings, raw,
+};
+use crate::sampling::SamplingParams;
+
+/// A key and what is wrong with its value.
+struct Problem {
+    key: String,
+    problem: String,
+}
+
+pub(super) fn check(raw: raw::File, file: &Path) -> Result<Config, ConfigError> {
+    checked(raw, file.parent().unwrap_or(Path::new(""))).map_err(|Problem { key, problem }| {
+        ConfigError::Invalid { file: file.to_path_buf(), key, problem }
+    })
+}
+
+/// Relative paths start at `folder`.
+fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
+    let defaults = Config::default();
+    let ensembles = match raw.ensemble {
+        Some(raw) => ensembles(raw)?,
+        None => defaults.ensembles,
+    };
+    Ok(Config {
+        default_model: default_model(raw.default, &ensembles)?,
+        paths: paths(raw.paths, folder)?,
+        engine: engine(&raw.engine, &defaults.engine)?,
+        sampling: sampling(&raw.sampling, &defaults.sampling)?,
+        server: server(raw.server, defaults.server)?,
+        ensembles,
+    })
+}
+
+fn paths(raw: raw::Paths, folder: &Path) -> Result<Paths, Problem> {
+    let resolve = |key: &str, path: Option<PathBuf>| match path {
+        Some(path) if path.as_os_str().is_empty() => {
+            Err(problem(key, "is empty; name a folder or leave the key out"))
+        }
+        path => Ok(path.map(|path| folder.join(path))),
+    };
+    Ok(Paths {
+        cache: resolve("paths.cache", raw.cache)?,
+        vocab_maps: resolve("paths.vocab_maps", raw.vocab_maps)?,
+        models: resolve("paths.models", raw.models)?,
+    })
+}
+
+fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Problem> {
+    let at_least_one = |key: &str, value: Option<usize>, default| match value {
+        Some(0) => Err(problem(key, "is 0; it must be at least 1")),
+        value => Ok(value.unwrap_or(default)),
+    };
+    Ok(EngineConfig {
+        threads: raw.threads.map_or(defaults.threads, |threads| (threads > 0).then_some(threads)),
+        max_sequences: at_least_one(
+            "engine.max_sequences",
+            raw.max_sequences,
+            defaults.max_sequences,
+        )?,
+        queue: at_least_one("engine.queue", raw.queue, defaults.queue)?,
+        prefill_chunk: at_least_one(
+            "engine.prefill_chunk",
+            raw.prefill_chunk,
+            defaults.prefill_chunk,
+        )?,
+    })
+}
+
+fn sampling(raw: &raw::Sampling, defaults: &SamplingParams) -> Result<SamplingParams, Problem> {
+    let within = |key: &str, value: Option<f64>, high: f64, default: f32| match value {
+        None => Ok(default),
+        Some(value) if (0.0..=high).contains(&value) => Ok(value as f32),
+        Some(value) => Err(problem(key, format!("is {value}; it must be between 0 and {high}"))),
+    };
+    let top_p = within("sampling.top_p", raw.top_p, 1.0, defaults.top_p)?;
+    if top_p == 0.0 {
+        return Err(problem("sampling.top_p", "is 0; it must be greater, and 1 turns it off"));
+    }
+    Ok(SamplingParams {
+        temperature: within("sampling.temperature", raw.temperature, 2.0, defaults.temperature)?,
+        top_k: raw.top_k.map_or(defaults.top_k, |k| (k > 0).then_some(k)),
+        top_p,
+        min_p: within("sampling.min_p", raw.min_p, 1.0, defaults.min_p)?,
+        seed: defaults.seed,
+    })
+}
+
+fn server(raw: raw::Server, defaults: ServerSettings) -> Result<ServerSettings, Problem> {
+    let host = raw.host.unwrap_or(defaults.host);
+    if host.trim().is_empty() {
+        return Err(problem("server.host", "is empty; \"0.0.0.0\" listens on every interface"));
+    }
+    let max_body_bytes = raw.max_body_bytes.unwrap_or(defaults.max_body_bytes);
+    if max_body_bytes == 0 {
+        return Err(problem("server.max_body_bytes", "is 0, which would refuse every request"));
+    }
+    Ok(ServerSettings {
+        host,
+        port: raw.port.unwrap_or(defaults.port),
+        max_body_bytes,
+        grace_seconds: raw.grace_seconds.unwrap_or(defaults.grace_seconds),
+    })
+}
+
+fn ensembles(raw: Vec<raw::Ensemble>) -> Result<Vec<EnsembleConfig>, Problem> {
+    if raw.is_empty() {
+        return Err(problem("ensemble", "is empty; leave it out for the default ensemble"));
+    }
+    let numbered = raw.into_iter().enumerate();
+    let ensembles = numbered
+        .map(|(index, raw)| ensemble(raw, &format!("ensemble[{index}]")))
+        .collect::<Result<Vec<_>, _>>()?;
+    for (index, EnsembleConfig { name, .. }) in ensembles.iter().enumerate() {
+        let key = format!("ensemble[{index}].name");
+        if ensembles[..index].iter().any(|earlier| &earlier.name == name) {
+            return Err(problem(key, format!("is `{name}`, as an earlier ensemble's")));
+        }
+        if members(&ensembles).any(|member| &member.model == name) {
+            return Err(problem(key, format!("is `{name}`, which is a member's id")));
+        }
+    }
+    Ok(ensembles)
+}
+
+fn ensemble(raw: raw::Ensemble, at: &str) -> Result<EnsembleConfig, Problem> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if raw.name.is_empty() || !raw.name.chars().all(is_plain) {
+        let reason = format!("is {:?}; use letters, digits, `-`, `_` and `.`", raw.name);
+        return Err(problem(format!("{at}.name"), reason));
+    }
+    if raw.members.is_empty() {
+        return Err(problem(format!("{at}.members"), "is empty; an ensemble needs a member"));
+    }
+    let mut members = Vec::with_capacity(raw.members.len());
+    for (index, raw::Member { model, weight }) in raw.members.into_iter().enumerate() {
+        if model.is_empty() {
+            return Err(problem(format!("{at}.members[{index}].model"), "is empty"));
+        }
+        let weight = weight.unwrap_or(1.0);
+        if !weight.is_finite() || weight < 0.0 {
+            let reason = format!("is {weight}; it must be a number and not negative");
+            return Err(problem(format!("{at}.members[{index}].weight"), reason));
+        }
+        members.push(MemberConfig { model, weight });
+    }
+    normalise(&mut members, at)?;
+    Ok(EnsembleConfig { name: raw.name, members })
+}
+
+/// Weights that add up to 1 but for rounding are left as they are, so that what was printed
+/// reads back the same.
+fn normalise(members: &mut [MemberConfig], at: &str) -> Result<(), Problem> {
+    let sum: f64 = members.iter().map(|member| member.weight).sum();
+    if sum == 0.0 || !sum.is_finite() {
+        let reason = format!("have weights that add up to {sum}; give one a usual weight");
+        return Err(problem(format!("{at}.members"), reason));
+    }
+    if (sum - 1.0).abs() > 1e-9 {
+        for member in members {
+            member.weight /= sum;
+        }
+    }
+    Ok(())
+}
+
+fn default_model(raw: Option<String>, ensembles: &[EnsembleConfig]) -> Result<String, Problem> {
+    let first = || ensembles.first().map(|ensemble| ensemble.name.clone());
+    let name = raw.or_else(first).unwrap_or_default();
+    let known = ensembles.iter().any(|ensemble| ensemble.name == name)
+        || members(ensembles).any(|member| member.model == name);
+    if known {
+        Ok(name)
+    } else {
+        Err(problem("default", format!("is `{name}`, which is no ensemble here and no member")))
+    }
+}
+
+fn members(ensembles: &[EnsembleConfig]) -> impl Iterator<Item = &MemberConfig> {
+    ensembles.iter().flat_map(|ensemble| &ensemble.members)
+}
+
+fn problem(key: impl Into<String>, problem: impl Into<String>) -> Problem {
+    Problem { key: key.into(), problem: problem.into() }
+}

@@ -1,0 +1,119 @@
+//! A [`Config`] as a commented `tutti.toml`.
+
+use std::path::Path;
+
+use toml::Value;
+
+use super::{Config, EngineConfig, EnsembleConfig, Paths, ServerSettings};
+use crate::sampling::SamplingParams;
+
+pub(super) fn to_toml(config: &Config) -> String {
+    let mut sections = vec![
+        format!(
+            "# What is used when no model is named: an ensemble, or a member alone.\n\
+             default = {}\n",
+            quoted(&config.default_model)
+        ),
+        paths(&config.paths),
+        engine(&config.engine),
+        sampling(&config.sampling),
+        server(&config.server),
+    ];
+    sections.extend(config.ensembles.iter().map(ensemble));
+    sections.join("\n")
+}
+
+fn paths(Paths { cache, vocab_maps, models }: &Paths) -> String {
+    format!(
+        "# Relative paths start at this file's folder.\n\
+         [paths]\n\
+         # Where model files are kept. Left out: the platform's cache folder.\n\
+         {}\n\
+         # Where union vocabularies are kept. Left out: `vocab-maps` of the working directory if\n\
+         # it is there, else of the cache folder.\n\
+         {}\n\
+         # A folder of manifests and model files beside the built-in ones. Left out: `models`.\n\
+         {}\n",
+        optional_path("cache", cache.as_deref()),
+        optional_path("vocab_maps", vocab_maps.as_deref()),
+        optional_path("models", models.as_deref()),
+    )
+}
+
+fn engine(engine: &EngineConfig) -> String {
+    let EngineConfig { threads, max_sequences, queue, prefill_chunk } = engine;
+    let threads = threads.unwrap_or(0);
+    format!(
+        "[engine]\n\
+         # Threads that compute; 0 is one a core.\n\
+         threads = {threads}\n\
+         # Sequences that run at once.\n\
+         max_sequences = {max_sequences}\n\
+         # Requests that may wait for a place; more are refused.\n\
+         queue = {queue}\n\
+         # The most prompt tokens of one forward.\n\
+         prefill_chunk = {prefill_chunk}\n"
+    )
+}
+
+fn sampling(sampling: &SamplingParams) -> String {
+    let SamplingParams { temperature, top_k, top_p, min_p, seed: _ } = sampling;
+    let top_k = top_k.unwrap_or(0);
+    format!(
+        "# For requests that leave a field out.\n\
+         [sampling]\n\
+         # 0 always takes the most probable piece.\n\
+         temperature = {temperature:?}\n\
+         # Keep this many of the most probable pieces; 0 keeps all.\n\
+         top_k = {top_k}\n\
+         # Keep the most probable pieces up to this mass; 1.0 keeps all.\n\
+         top_p = {top_p:?}\n\
+         # Keep pieces of at least this share of the most probable one's mass; 0.0 keeps all.\n\
+         min_p = {min_p:?}\n"
+    )
+}
+
+fn server(server: &ServerSettings) -> String {
+    let ServerSettings { host, port, max_body_bytes, grace_seconds } = server;
+    let host = quoted(host);
+    format!(
+        "[server]\n\
+         host = {host}\n\
+         # 0 takes any free port.\n\
+         port = {port}\n\
+         # Larger request bodies are refused.\n\
+         max_body_bytes = {max_body_bytes}\n\
+         # How long running requests may go on after a shutdown signal.\n\
+         grace_seconds = {grace_seconds}\n"
+    )
+}
+
+fn ensemble(ensemble: &EnsembleConfig) -> String {
+    let members = ensemble.members.iter().map(|member| {
+        format!("    {{ model = {}, weight = {:?} }},\n", quoted(&member.model), member.weight)
+    });
+    format!(
+        "# Models that write together under one name; only the ratio of the weights counts.\n\
+         [[ensemble]]\n\
+         name = {}\n\
+         members = [\n{}]\n",
+        quoted(&ensemble.name),
+        members.collect::<String>(),
+    )
+}
+
+fn optional_path(key: &str, value: Option<&Path>) -> String {
+    match value {
+        Some(value) => format!("{key} = {}", path(value)),
+        None => format!("# {key} = \"...\""),
+    }
+}
+
+/// A path that is not Unicode cannot stand in a TOML file.
+fn path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}

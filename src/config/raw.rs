@@ -1,0 +1,65 @@
+//! `tutti.toml` as it is written. Every key is optional and no other key is allowed.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) default: Option<String>,
+    pub(super) paths: Paths,
+    pub(super) engine: Engine,
+    pub(super) sampling: Sampling,
+    pub(super) server: Server,
+    pub(super) ensemble: Option<Vec<Ensemble>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Paths {
+    pub(super) cache: Option<PathBuf>,
+    pub(super) vocab_maps: Option<PathBuf>,
+    pub(super) models: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Engine {
+    pub(super) threads: Option<usize>,
+    pub(super) max_sequences: Option<usize>,
+    pub(super) queue: Option<usize>,
+    pub(super) prefill_chunk: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Sampling {
+    pub(super) temperature: Option<f64>,
+    pub(super) top_k: Option<usize>,
+    pub(super) top_p: Option<f64>,
+    pub(super) min_p: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Server {
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) max_body_bytes: Option<usize>,
+    pub(super) grace_seconds: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ensemble {
+    pub(super) name: String,
+    pub(super) members: Vec<Member>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Member {
+    pub(super) model: String,
+    pub(super) weight: Option<f64>,
+}

@@ -1,0 +1,234 @@
+//! The engine's thread: admits jobs, steps them together, sends what comes out.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+    },
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::{EngineConfig, Event, FinishReason, GenerateError, Usage, output::Output};
+use crate::{
+    ensemble::{Ensemble, Sequence, Step, StepError},
+    vocab::Piece,
+};
+
+/// A request, ready to run.
+pub(super) struct Job {
+    pub(super) ensemble: Arc<Ensemble>,
+    pub(super) sequence: Sequence,
+    pub(super) output: Output,
+    pub(super) max_tokens: usize,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// A job that has a place among those that generate.
+struct Running {
+    job: Job,
+    steps: usize,
+    /// Steps whose text has not been sent yet.
+    unsent: usize,
+    started: bool,
+}
+
+pub(super) struct Worker {
+    jobs: Receiver<Job>,
+    waiting: Arc<AtomicUsize>,
+    config: EngineConfig,
+    queue: VecDeque<Job>,
+    running: Vec<Running>,
+}
+
+/// How often a thread that only waits for slow readers looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The most events one step sends: the start, a text, the text held back, the end.
+const EVENTS_A_STEP: usize = 4;
+
+impl Worker {
+    pub(super) fn new(
+        jobs: Receiver<Job>,
+        waiting: Arc<AtomicUsize>,
+        config: EngineConfig,
+    ) -> Self {
+        Self { jobs, waiting, config, queue: VecDeque::new(), running: Vec::new() }
+    }
+
+    /// Runs until the engine is dropped.
+    pub(super) fn run(mut self) {
+        while self.receive() {
+            self.admit();
+            self.running.retain(|running| !running.job.events.is_closed());
+            self.step();
+        }
+        let left = self.queue.iter().chain(self.running.iter().map(|running| &running.job));
+        for job in left {
+            // A reader that is gone or does not read cannot be told.
+            let _ = job.events.try_send(Event::Failed(GenerateError::Stopped));
+        }
+    }
+
+    /// Takes in what has been sent, waiting only if there is nothing to do; false at the end.
+    fn receive(&mut self) -> bool {
+        if self.running.is_empty() && self.queue.is_empty() {
+            match self.jobs.recv() {
+                Ok(job) => self.queue.push_back(job),
+                Err(_) => return false,
+            }
+        } else if !self.running.iter().any(Running::can_send) {
+            match self.jobs.recv_timeout(LOOK_AGAIN) {
+                Ok(job) => self.queue.push_back(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        loop {
+            match self.jobs.try_recv() {
+                Ok(job) => self.queue.push_back(job),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// Gives free places to those who have waited longest; the cancelled leave the queue.
+    fn admit(&mut self) {
+        let before = self.queue.len();
+        self.queue.retain(|job| !job.events.is_closed());
+        let free = self.config.max_sequences.saturating_sub(self.running.len());
+        let admitted = self.queue.drain(..free.min(self.queue.len()));
+        self.running.extend(admitted.map(|job| Running {
+            job,
+            steps: 0,
+            unsent: 0,
+            started: false,
+        }));
+        self.waiting.fetch_sub(before - self.queue.len(), Ordering::AcqRel);
+    }
+
+    /// One step of everything whose reader keeps up, ensemble by ensemble.
+    fn step(&mut self) {
+        let mut left: Vec<&mut Running> =
+            self.running.iter_mut().filter(|running| running.can_send()).collect();
+        while let Some(first) = left.first() {
+            let ensemble = first.job.ensemble.clone();
+            let (mut group, others): (Vec<_>, Vec<_>) =
+                left.into_iter().partition(|running| Arc::ptr_eq(&running.job.ensemble, &ensemble));
+            step_group(&ensemble, &mut group, self.config.prefill_chunk);
+            left = others;
+        }
+        self.running.retain(|running| !running.job.events.is_closed());
+    }
+}
+
+/// Steps sequences of one ensemble together and sends what each yields.
+fn step_group(ensemble: &Ensemble, group: &mut [&mut Running], prefill: usize) {
+    let mut sequences: Vec<&mut Sequence> =
+        group.iter_mut().map(|running| &mut running.job.sequence).collect();
+    let stepped = catch_unwind(AssertUnwindSafe(|| ensemble.step(&mut sequences, prefill)));
+    match stepped {
+        Ok(results) => {
+            for (running, result) in group.iter_mut().zip(results) {
+                running.advance(ensemble, result);
+            }
+        }
+        // The sequences may be half written, so none of them goes on; the weights never change.
+        Err(_) => {
+            for running in group {
+                running.fail(GenerateError::Member {
+                    member: "a member".to_owned(),
+                    reason: "it panicked inside a step; see the log".to_owned(),
+                });
+            }
+        }
+    }
+}
+
+impl Running {
+    fn can_send(&self) -> bool {
+        self.job.events.capacity() >= EVENTS_A_STEP
+    }
+
+    fn advance(&mut self, ensemble: &Ensemble, result: Result<Step, StepError>) {
+        let id = match result {
+            Ok(Step::Prefill) => return,
+            Ok(Step::Chose(id)) => id,
+            Err(error) => return self.fail(failure(error)),
+        };
+        if !self.started {
+            self.started = true;
+            self.send(Event::Started { prompt_tokens: self.job.sequence.prompt_tokens() });
+        }
+        self.steps += 1;
+        self.unsent += 1;
+        let Piece::Bytes(bytes) = ensemble.union().piece(id) else {
+            return self.finish(FinishReason::Stop);
+        };
+        let released = self.job.output.push(bytes);
+        self.send_text(released.text);
+        if released.stopped {
+            self.end(FinishReason::Stop);
+        } else if self.job.sequence.is_complete() {
+            self.finish(FinishReason::Stop);
+        } else if self.steps >= self.job.max_tokens || self.job.sequence.is_full() {
+            self.finish(FinishReason::Length);
+        }
+    }
+
+    /// Ends the text; what was held back belongs to it.
+    fn finish(&mut self, reason: FinishReason) {
+        let output = std::mem::replace(&mut self.job.output, Output::new(Vec::new()));
+        self.send_text(output.finish());
+        self.end(reason);
+    }
+
+    fn end(&mut self, reason: FinishReason) {
+        let usage = Usage {
+            prompt_tokens: self.job.sequence.prompt_tokens(),
+            completion_tokens: self.steps,
+        };
+        self.send(Event::Finished { reason, usage });
+        self.close();
+    }
+
+    fn fail(&mut self, error: GenerateError) {
+        self.send(Event::Failed(error));
+        self.close();
+    }
+
+    fn send_text(&mut self, text: String) {
+        if !text.is_empty() {
+            let tokens = std::mem::take(&mut self.unsent);
+            self.send(Event::Text { text, tokens });
+        }
+    }
+
+    fn send(&mut self, event: Event) {
+        // Full cannot happen: a step runs only with room for all it may send. Closed means that
+        // the reader has cancelled, which the next round sees.
+        let _ = self.job.events.try_send(event);
+    }
+
+    /// Gives up the channel, so that the reader sees the end and the place becomes free.
+    fn close(&mut self) {
+        self.job.events = mpsc::channel(1).0;
+    }
+}
+
+fn failure(error: StepError) -> GenerateError {
+    let reason = error.to_string();
+    match error {
+        StepError::Member { member, source } => {
+            GenerateError::Member { member, reason: source.to_string() }
+        }
+        StepError::NotFinite { member } => GenerateError::Member { member, reason },
+        StepError::NoMass => GenerateError::Member { member: "the mixture".to_owned(), reason },
+        StepError::Constraint(_) => GenerateError::Constraint { reason },
+    }
+}

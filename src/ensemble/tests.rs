@@ -1,0 +1,377 @@
+//! The identities every ensemble keeps, on toy models whose logits hash the whole history, so
+//! that any mistake with a cache changes the output.
+//!
+//! ```text
+//! id      0  1  2  3  4   5   6    7        8      9
+//! SMALL   a  b  c  ␣  .   <end>
+//! LARGE   a  b  c  ␣  .   ab  bc  ␣a  abc  <end>     merges a+b, b+c, ␣+a, ab+c
+//! PADDED  LARGE, and two logits more than it has tokens
+//! ```
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::*;
+use crate::{
+    constrain::Constraint,
+    model::KvCache,
+    sampling::{Sampler, SamplingParams},
+    tokenizer::{PreTokenizer, SpecToken, TokenRole, TokenizerSpec},
+};
+
+struct Toy {
+    seed: u64,
+    logits: usize,
+    context: usize,
+}
+
+impl LanguageModel for Toy {
+    fn vocab_size(&self) -> usize {
+        self.logits
+    }
+
+    fn context_length(&self) -> usize {
+        self.context
+    }
+
+    fn new_cache(&self) -> KvCache {
+        KvCache::default()
+    }
+
+    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
+        for row in rows {
+            row.cache.append(row.tokens);
+            row.logits.clear();
+            if row.want == Want::Last {
+                row.logits.extend((0..self.logits).map(|id| {
+                    let mut hasher = DefaultHasher::new();
+                    (self.seed, row.cache.tokens(), id).hash(&mut hasher);
+                    (hasher.finish() % 10_000) as f32 / 2_000.0
+                }));
+            }
+        }
+        Ok(())
+    }
+}
+
+const SMALL: &[&str] = &["a", "b", "c", " ", "."];
+const LARGE: &[&str] = &["a", "b", "c", " ", ".", "ab", "bc", " a", "abc"];
+
+fn tokenizer(words: &[&str]) -> Arc<Tokenizer> {
+    let normal = words.iter().map(|&word| SpecToken::new(word, TokenRole::Normal));
+    let end = SpecToken::new("<end>", TokenRole::Control);
+    let mut spec = TokenizerSpec::new(normal.chain([end]).collect(), PreTokenizer::Gpt2);
+    spec.stops = vec![TokenId(u32::try_from(words.len()).unwrap())];
+    let merges = [("a", "b"), ("b", "c"), (" ", "a"), ("ab", "c")];
+    spec.merges = merges
+        .iter()
+        .filter(|(left, right)| words.contains(&format!("{left}{right}").as_str()))
+        .map(|(left, right)| (left.as_bytes().to_vec(), right.as_bytes().to_vec()))
+        .collect();
+    Arc::new(Tokenizer::from_spec(spec).unwrap())
+}
+
+fn member(seed: u64, weight: f32, words: &[&str]) -> Member {
+    let padding = if seed % 2 == 1 { 2 } else { 0 };
+    Member {
+        name: format!("toy-{seed}"),
+        model: Arc::new(Toy { seed, logits: words.len() + 1 + padding, context: 1000 }),
+        tokenizer: tokenizer(words),
+        weight,
+    }
+}
+
+fn sampled(seed: u64) -> SamplingParams {
+    SamplingParams { seed, ..SamplingParams::default() }
+}
+
+fn greedy() -> SamplingParams {
+    SamplingParams { temperature: 0.0, ..SamplingParams::default() }
+}
+
+fn start(ensemble: &Ensemble, params: &SamplingParams) -> Sequence {
+    let prompts = ensemble.text_prompts("ab c");
+    Sequence::new(ensemble, prompts, params.clone(), None).unwrap()
+}
+
+/// Steps until a piece is chosen.
+fn choose(ensemble: &Ensemble, sequence: &mut Sequence) -> UnionId {
+    loop {
+        let result = ensemble.step(&mut [&mut *sequence], 4).pop().unwrap();
+        if let Step::Chose(id) = result.unwrap() {
+            return id;
+        }
+    }
+}
+
+/// What an ensemble writes in at most `steps` steps; the end shows as `$`.
+fn generate(ensemble: &Ensemble, params: &SamplingParams, steps: usize) -> String {
+    let mut sequence = start(ensemble, params);
+    for _ in 0..steps {
+        if choose(ensemble, &mut sequence) == ensemble.union().end() {
+            return String::from_utf8(sequence.text().to_vec()).unwrap() + "$";
+        }
+    }
+    String::from_utf8(sequence.text().to_vec()).unwrap()
+}
+
+/// The model without any ensemble: its own tokens, appended one by one. Pieces are offered to the
+/// sampler in byte order, the end last, as a union of one does.
+fn plain(seed: u64, words: &[&str], params: &SamplingParams, steps: usize) -> String {
+    let Member { model, tokenizer, .. } = member(seed, 1.0, words);
+    let mut order: Vec<usize> = (0..words.len()).collect();
+    order.sort_by_key(|&id| words[id]);
+    order.push(words.len());
+    let mut sampler = Sampler::new(params.clone());
+    let (mut cache, mut logits, mut text) = (model.new_cache(), Vec::new(), String::new());
+    let mut tokens = tokenizer.encode(b"ab c");
+    for _ in 0..steps {
+        let row = Row { cache: &mut cache, tokens: &tokens, want: Want::Last, logits: &mut logits };
+        model.forward(&mut [row]).unwrap();
+        let max = order.iter().map(|&id| logits[id]).fold(f32::MIN, f32::max);
+        let probs: Vec<f32> = order.iter().map(|&id| (logits[id] - max).exp()).collect();
+        let token = order[sampler.sample(&probs).unwrap()];
+        let Some(word) = words.get(token) else { return text + "$" };
+        text.push_str(word);
+        tokens = vec![TokenId(u32::try_from(token).unwrap())];
+    }
+    text
+}
+
+#[test]
+fn one_member_is_that_model_token_by_token() {
+    for seed in 0..40 {
+        let one = Ensemble::new(vec![member(seed, 1.0, LARGE)]);
+        for params in [greedy(), sampled(seed)] {
+            assert_eq!(generate(&one, &params, 40), plain(seed, LARGE, &params, 40));
+        }
+    }
+}
+
+#[test]
+fn copies_of_a_model_are_that_model() {
+    for seed in 0..40 {
+        for copies in 2..4 {
+            let ensemble = Ensemble::new(vec![member(seed, 1.0, LARGE); copies]);
+            for params in [greedy(), sampled(seed)] {
+                assert_eq!(generate(&ensemble, &params, 40), plain(seed, LARGE, &params, 40));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_member_of_weight_zero_changes_nothing() {
+    for seed in 0..40 {
+        let one = Ensemble::new(vec![member(seed, 1.0, LARGE)]);
+        let two = Ensemble::new(vec![member(seed, 1.0, LARGE), member(seed + 1, 0.0, SMALL)]);
+        assert_eq!(generate(&one, &sampled(seed), 40), generate(&two, &sampled(seed), 40));
+    }
+}
+
+#[test]
+fn the_order_of_the_members_changes_nothing() {
+    for seed in 0..40 {
+        let members = vec![member(seed, 0.5, LARGE), member(seed + 1, 0.5, SMALL)];
+        let reversed = members.iter().rev().cloned().collect();
+        let [a, b] = [Ensemble::new(members), Ensemble::new(reversed)];
+        assert_eq!(generate(&a, &sampled(seed), 40), generate(&b, &sampled(seed), 40));
+    }
+}
+
+#[test]
+fn the_mass_is_one_and_the_end_gets_the_mean_of_the_stop_masses() {
+    for seed in 0..40 {
+        let weights = [0.3, 0.7];
+        let ensemble = Ensemble::new(vec![
+            member(seed, weights[0], LARGE),
+            member(seed + 1, weights[1], SMALL),
+        ]);
+        let mut sequence = start(&ensemble, &greedy());
+        for member in 0..2 {
+            ensemble.forward(member, &mut [&mut sequence], 100).unwrap();
+        }
+        let stop_mass = |state: &super::sequence::MemberState, tokens: usize| {
+            let sum: f64 = state.logits[..=tokens].iter().map(|&x| f64::from(x).exp()).sum();
+            f64::from(state.logits[tokens]).exp() / sum
+        };
+        let stops = [
+            stop_mass(&sequence.states[0], LARGE.len()),
+            stop_mass(&sequence.states[1], SMALL.len()),
+        ];
+        let mut mix = vec![0.0; ensemble.union().size()];
+        ensemble.mix(&mut sequence, &mut mix).unwrap();
+        let mass: f64 = mix.iter().map(|&p| f64::from(p)).sum();
+        assert!((mass - 1.0).abs() < 1e-6, "{mass}");
+        let expected = f64::from(weights[0]) * stops[0] + f64::from(weights[1]) * stops[1];
+        let end = f64::from(mix[ensemble.union().end().0 as usize]);
+        assert!((end - expected).abs() < 1e-6, "{end} {expected}");
+    }
+}
+
+#[test]
+fn every_member_holds_the_canonical_tokens_of_the_text_at_every_step() {
+    let mut rolled_back = 0;
+    for seed in 0..40 {
+        let ensemble = Ensemble::new(vec![member(seed, 0.5, SMALL), member(seed + 1, 0.5, LARGE)]);
+        let mut sequence = start(&ensemble, &sampled(seed));
+        for _ in 0..40 {
+            if choose(&ensemble, &mut sequence) == ensemble.union().end() {
+                break;
+            }
+            for (index, member) in ensemble.members().iter().enumerate() {
+                assert_eq!(sequence.tokens(index), member.tokenizer.encode(sequence.text()));
+                let bytes: Vec<u8> = sequence
+                    .tokens(index)
+                    .iter()
+                    .flat_map(|&token| member.tokenizer.bytes(token).unwrap())
+                    .copied()
+                    .collect();
+                assert_eq!(bytes, sequence.text());
+            }
+        }
+        rolled_back += sequence.rolled_back(1);
+        assert_eq!(sequence.rolled_back(0), 0, "single letters never change");
+    }
+    assert!(rolled_back > 0, "the vocabularies must force re-tokenization");
+}
+
+#[test]
+fn warm_caches_choose_what_cold_caches_choose() {
+    for seed in 0..40 {
+        let ensemble = Ensemble::new(vec![member(seed, 0.5, SMALL), member(seed + 1, 0.5, LARGE)]);
+        let mut warm = start(&ensemble, &sampled(seed));
+        for _ in 0..30 {
+            let mut cold = start(&ensemble, &sampled(seed));
+            cold.sampler = warm.sampler.clone();
+            for (cold, warm) in cold.states.iter_mut().zip(&warm.states) {
+                cold.target.clone_from(&warm.target);
+            }
+            let chosen = choose(&ensemble, &mut warm);
+            assert_eq!(choose(&ensemble, &mut cold), chosen);
+            if chosen == ensemble.union().end() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_stepped_together_write_what_each_writes_alone() {
+    for budget in [1, 3, 1000] {
+        let ensemble = Ensemble::new(vec![member(1, 0.5, SMALL), member(2, 0.5, LARGE)]);
+        let prompts =
+            ["a", "ab c ab c ab c ab c ab c ab c ab c ab c", "c c c c c c c c c c c c c c c c c"];
+        let open = |seed: usize| {
+            let tokens = ensemble.text_prompts(prompts[seed]);
+            Sequence::new(&ensemble, tokens, sampled(seed as u64), None).unwrap()
+        };
+        let mut together: Vec<Sequence> = (0..3).map(open).collect();
+        let mut chosen = vec![Vec::new(); 3];
+        while chosen.iter().any(|ids: &Vec<UnionId>| ids.len() < 20) {
+            let results = ensemble.step(&mut together.iter_mut().collect::<Vec<_>>(), budget);
+            for (ids, result) in chosen.iter_mut().zip(results) {
+                if let Step::Chose(id) = result.unwrap() {
+                    ids.push(id);
+                }
+            }
+        }
+        for (seed, ids) in chosen.iter().enumerate() {
+            let mut alone = open(seed);
+            let expected: Vec<_> = ids.iter().map(|_| choose(&ensemble, &mut alone)).collect();
+            assert_eq!(*ids, expected, "sequence {seed} with a budget of {budget}");
+        }
+    }
+}
+
+#[test]
+fn a_constraint_holds_whatever_the_members_would_have_said() {
+    let digits: Vec<String> = (0..10).map(|digit| digit.to_string()).collect();
+    let words: Vec<&str> = ["{", "}", "[", "]", ",", "\""]
+        .into_iter()
+        .chain(digits.iter().map(String::as_str))
+        .collect();
+    let ensemble = Ensemble::new(vec![member(2, 0.5, &words), member(4, 0.5, &words[2..])]);
+    let schema = serde_json::json!({
+        "type": "array",
+        "items": { "type": "integer", "minimum": 0, "maximum": 99 },
+        "minItems": 2,
+        "maxItems": 4,
+    });
+    for seed in 0..20 {
+        let constraint = Constraint::JsonSchema(schema.clone());
+        let prompts = ensemble.text_prompts("[");
+        let mut sequence =
+            Sequence::new(&ensemble, prompts, sampled(seed), Some(&constraint)).unwrap();
+        while !sequence.is_complete() {
+            if choose(&ensemble, &mut sequence) == ensemble.union().end() {
+                break;
+            }
+        }
+        let numbers: Vec<u32> = serde_json::from_slice(sequence.text()).unwrap();
+        assert!(
+            (2..=4).contains(&numbers.len()) && numbers.iter().all(|&n| n < 100),
+            "{numbers:?}"
+        );
+    }
+}
+
+#[test]
+fn a_sequence_is_full_when_a_member_can_read_no_more() {
+    let mut small = member(0, 0.5, SMALL);
+    small.model = Arc::new(Toy { seed: 0, logits: SMALL.len() + 1, context: 12 });
+    let ensemble = Ensemble::new(vec![small, member(1, 0.5, LARGE)]);
+    assert_eq!(ensemble.context_length(), 12);
+    let mut sequence = start(&ensemble, &sampled(3));
+    while !sequence.is_full() {
+        assert!(sequence.states[0].target.len() <= 12);
+        choose(&ensemble, &mut sequence);
+    }
+    let long = ensemble.text_prompts("abcabcabcabcabc");
+    let refused = Sequence::new(&ensemble, long, greedy(), None).err();
+    assert!(matches!(
+        refused,
+        Some(StartError::PromptTooLong { prompt_tokens: 15, context_length: 12, .. })
+    ));
+}
+
+/// Fails, or gives what is not a number, once it holds a few tokens.
+struct Broken {
+    toy: Toy,
+    with_error: bool,
+}
+
+impl LanguageModel for Broken {
+    fn vocab_size(&self) -> usize {
+        self.toy.vocab_size()
+    }
+
+    fn context_length(&self) -> usize {
+        self.toy.context_length()
+    }
+
+    fn new_cache(&self) -> KvCache {
+        KvCache::default()
+    }
+
+    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
+        if self.with_error {
+            return Err(ModelError::ContextFull { capacity: 1, wanted: 2 });
+        }
+        self.toy.forward(rows)?;
+        rows.iter_mut().for_each(|row| row.logits[1] = f32::NAN);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_member_that_fails_is_named() {
+    for with_error in [true, false] {
+        let mut broken = member(6, 0.5, LARGE);
+        let toy = Toy { seed: 6, logits: LARGE.len() + 1, context: 1000 };
+        broken.model = Arc::new(Broken { toy, with_error });
+        let ensemble = Ensemble::new(vec![member(2, 0.5, SMALL), broken]);
+        let mut sequence = start(&ensemble, &greedy());
+        let error = ensemble.step(&mut [&mut sequence], 100).pop().unwrap().unwrap_err();
+        assert!(error.to_string().contains("`toy-6`"), "{error}");
+    }
+}

@@ -1,0 +1,143 @@
+//! A report as one Markdown document, and the document as a file.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use super::{Facts, Outcome, Report};
+
+/// Why a document cannot be a file.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    #[error("{path} is a folder; name a file in it, for example {path}/report.md")]
+    IsFolder { path: PathBuf },
+    #[error("there is no folder {folder} for {path}; create it or write elsewhere")]
+    NoFolder { folder: PathBuf, path: PathBuf },
+    #[error("{path} is no ordinary file and stays as it is; name another")]
+    NotAFile { path: PathBuf },
+    #[error("{path} is read-only; allow writing or name another file")]
+    ReadOnly { path: PathBuf },
+    #[error("{path} cannot be written: {source}")]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl Report {
+    /// Title, sections in the plan's order, and a closing line of facts. All but that line is the
+    /// same for the same seed.
+    pub fn markdown(&self) -> String {
+        let mut document = format!("# {}\n", self.plan.title);
+        for section in &self.sections {
+            let text = match &section.outcome {
+                Outcome::Written { text, .. } => text.clone(),
+                Outcome::Gap(fault) => {
+                    let reason = fault.to_string();
+                    let reason: Vec<_> = reason.split_whitespace().collect();
+                    format!("> This section could not be written: {}.", reason.join(" "))
+                }
+            };
+            push(&mut document, format_args!("\n## {}\n\n{text}\n", section.name));
+        }
+        push(&mut document, format_args!("\n---\n\n*{}*\n", self.closing()));
+        document
+    }
+
+    /// What is to be said of the run, in one line.
+    fn closing(&self) -> String {
+        let Facts { model, members, seed, usage, seconds } = &self.facts;
+        let mut line = format!("Written by `{model}`");
+        if members.len() > 1 {
+            push(&mut line, format_args!(" (`{}`)", members.join("`, `")));
+        }
+        let tokens = usage.completion_tokens;
+        push(
+            &mut line,
+            format_args!(
+                ", seed {seed}: {tokens} tokens in {seconds:.1} s, {:.1} tokens/s.",
+                tokens as f64 / seconds.max(f64::MIN_POSITIVE)
+            ),
+        );
+        let count =
+            |is: fn(&super::Section) -> bool| self.sections.iter().filter(|s| is(s)).count();
+        let at_limit = count(|s| matches!(s.outcome, Outcome::Written { at_limit: true, .. }));
+        let again = count(|s| s.retried.is_some());
+        let missing = count(|s| s.gap().is_some());
+        let facts = [
+            ("ended at the token limit", at_limit),
+            ("written again", again),
+            ("missing", missing),
+        ];
+        for (what, sections) in facts.into_iter().filter(|&(_, n)| n > 0) {
+            let noun = if sections == 1 { "section" } else { "sections" };
+            push(&mut line, format_args!(" {sections} {noun} {what}."));
+        }
+        line
+    }
+}
+
+fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
+    text.write_fmt(more).expect("a String takes every text");
+}
+
+/// Whether [`write_document`] can be expected to succeed; to be asked before anything is
+/// generated. Changes nothing on the disk.
+pub fn check_destination(path: &Path) -> Result<(), DocumentError> {
+    let path = &followed(path);
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(DocumentError::IsFolder { path: path.clone() }),
+        Ok(found) if !found.is_file() => Err(DocumentError::NotAFile { path: path.clone() }),
+        Ok(found) if found.permissions().readonly() => {
+            Err(DocumentError::ReadOnly { path: path.clone() })
+        }
+        _ => Ok(()),
+    }?;
+    if path.file_name().is_none() {
+        return Err(DocumentError::IsFolder { path: path.clone() });
+    }
+    if !folder(path).is_dir() {
+        return Err(DocumentError::NoFolder {
+            folder: folder(path).to_owned(),
+            path: path.clone(),
+        });
+    }
+    // Only trying tells whether a folder can be written; the file is gone at once.
+    unnamed_file(path).map(drop)
+}
+
+/// Puts `text` at `path` in one step: whoever looks sees the old file or the whole new one, and a
+/// failure leaves the old one. A link stays a link, permissions stay as they are.
+pub fn write_document(path: &Path, text: &str) -> Result<(), DocumentError> {
+    check_destination(path)?;
+    let path = &followed(path);
+    let failed = |source| DocumentError::Write { path: path.clone(), source };
+    let mut file = unnamed_file(path)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    if let Ok(old) = fs::metadata(path) {
+        file.as_file().set_permissions(old.permissions()).map_err(failed)?;
+    }
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// The file itself if `path` is a link to one.
+fn followed(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A new file in the folder of `path`, with the permissions of any new file, deleted if dropped.
+fn unnamed_file(path: &Path) -> Result<tempfile::NamedTempFile, DocumentError> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".report-").suffix(".part");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
+        .tempfile_in(folder(path))
+        .map_err(|source| DocumentError::Write { path: path.to_owned(), source })
+}

@@ -1,0 +1,74 @@
+//! The messages sent to the models, from the files under `prompts/`.
+//!
+//! All workers' messages are the same up to the own section's name, so that an engine can share
+//! the prefix. Every conversation brings its own system message, because the models' templates
+//! would each add another one. The planner is shown a finished plan: a model of 135 million
+//! parameters that only reads what a plan is gives all its sections one name.
+
+use std::ops::RangeInclusive;
+
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+
+use super::{
+    SectionFault,
+    plan::{Plan, PlanFault, range},
+};
+use crate::tokenizer::chat::{Message, Role};
+
+const PLAN_SYSTEM: &str = include_str!("prompts/plan_system.md");
+const PLAN: &str = include_str!("prompts/plan.md");
+const SECTION_SYSTEM: &str = include_str!("prompts/section_system.md");
+const SECTION: &str = include_str!("prompts/section.md");
+
+/// A topic, its number of sections, and the plan as the schema wants it.
+const EXAMPLE: (&str, &str, &str) =
+    ("The history of tea", "4", include_str!("prompts/plan_example.json"));
+
+/// The planner's conversation; `refused` is what was wrong with its first answer.
+pub(super) fn plan(
+    topic: &str,
+    bounds: &RangeInclusive<usize>,
+    refused: Option<&PlanFault>,
+) -> Vec<Message> {
+    let ask = |topic: &str, count: &str, refused: Option<String>| {
+        let topic = topic.trim();
+        message(Role::User, PLAN, context! { topic, count, refused })
+    };
+    let (example, count, answer) = EXAMPLE;
+    vec![
+        message(Role::System, PLAN_SYSTEM, context! {}),
+        ask(example, count, None),
+        Message { role: Role::Assistant, content: answer.trim_end().to_owned() },
+        ask(topic, &range(bounds), refused.map(PlanFault::to_string)),
+    ]
+}
+
+/// What a worker is told; `retried` is what was wrong with its first text.
+pub(super) fn section(
+    topic: &str,
+    plan: &Plan,
+    index: usize,
+    retried: Option<&SectionFault>,
+) -> Vec<Message> {
+    let names: Vec<_> = plan.sections.iter().map(|section| section.name.clone()).collect();
+    let own = &plan.sections[index];
+    let values = context! {
+        topic => topic.trim(),
+        language => plan.language.clone(),
+        title => plan.title.clone(),
+        names,
+        name => own.name.clone(),
+        description => own.description.clone(),
+        note => retried.and_then(SectionFault::note),
+    };
+    vec![message(Role::System, SECTION_SYSTEM, context! {}), message(Role::User, SECTION, values)]
+}
+
+fn message(role: Role, template: &str, values: Value) -> Message {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    let content = environment
+        .render_str(template, values)
+        .expect("the prompts are files of this crate, and tests render each");
+    Message { role, content: content.trim_end().to_owned() }
+}

@@ -1,0 +1,76 @@
+//! `POST /v1/chat/completions`.
+
+mod message;
+mod request;
+mod response;
+mod stream;
+mod unserved;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use uuid::Uuid;
+
+use super::{ApiError, App, body::JsonBody};
+use crate::{
+    engine::{Event, FinishReason, GenerateRequest, Generation, Usage},
+    sampling::SamplingParams,
+};
+use response::{Completion, Head};
+
+pub use request::{ChatCompletionRequest, CheckedRequest, StreamOptions};
+
+pub(super) async fn create(
+    State(app): State<App>,
+    JsonBody(request): JsonBody<ChatCompletionRequest>,
+) -> Result<Response, ApiError> {
+    let defaults = SamplingParams { seed: random_seed(), ..app.config.sampling.clone() };
+    let CheckedRequest { generate, stream } = request.validate(defaults)?;
+    let head = Head::new(&generate.model);
+    let generation = admit(&app, generate).await?;
+    match stream {
+        Some(options) => Ok(stream::respond(generation, head, options, app.config.keep_alive)),
+        None => {
+            let answer = collect(generation).await?;
+            Ok(Json(Completion::new(head, answer)).into_response())
+        }
+    }
+}
+
+/// A whole generation.
+struct Answer {
+    text: String,
+    reason: FinishReason,
+    usage: Usage,
+}
+
+/// Tokenizing a long prompt takes milliseconds that the other connections should not wait for.
+async fn admit(app: &App, request: GenerateRequest) -> Result<Generation, ApiError> {
+    let engine = app.engine.clone();
+    match tokio::task::spawn_blocking(move || engine.generate(request)).await {
+        Ok(admitted) => Ok(admitted?),
+        Err(_) => Err(ApiError::Panicked),
+    }
+}
+
+async fn collect(mut generation: Generation) -> Result<Answer, ApiError> {
+    let mut text = String::new();
+    while let Some(event) = generation.next().await {
+        match event {
+            Event::Started { .. } => {}
+            Event::Text { text: piece, .. } => text.push_str(&piece),
+            Event::Finished { reason, usage } => return Ok(Answer { text, reason, usage }),
+            Event::Failed(error) => return Err(error.into()),
+        }
+    }
+    Err(ApiError::Unfinished)
+}
+
+/// A version 4 UUID has six fixed bits, not at the same places of its halves, so every bit of
+/// their exclusive or is random.
+fn random_seed() -> u64 {
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    high ^ low
+}

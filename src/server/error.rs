@@ -1,0 +1,147 @@
+//! Every refusal and failure of the API, and the one table from error to status and code.
+
+use axum::{
+    Json,
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::engine::GenerateError;
+
+/// Seconds after which a refused client may come back: about what a short answer takes.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+
+/// Why a request was refused or did not end well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    #[error("there is no `{path}` here; the API is under `/v1`, for example `GET /v1/models`")]
+    UnknownRoute { method: Method, path: String },
+    #[error("`{path}` does not take {method}; the `allow` header says what it takes")]
+    MethodNotAllowed { method: Method, path: String },
+    #[error("the body must be JSON; send it with `Content-Type: application/json`")]
+    NotJson,
+    #[error("the body has more than the {limit} bytes allowed")]
+    BodyTooLarge { limit: usize },
+    #[error("the body could not be read: {reason}")]
+    BodyUnreadable { reason: String },
+    #[error("the body is not valid JSON: {reason}")]
+    BadJson { reason: String },
+    /// Valid JSON of another shape than the API's.
+    #[error("{}: {reason}", .param.as_deref().unwrap_or("the body"))]
+    WrongType { param: Option<String>, reason: String },
+    #[error("`{param}` is required")]
+    Missing { param: &'static str },
+    #[error("`{param}` {reason}")]
+    InvalidValue { param: String, reason: String },
+    /// A field that the API has and this server does not serve.
+    #[error("`{param}` {reason}")]
+    Unsupported { param: String, reason: String },
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error("the engine ended the generation without a result")]
+    Unfinished,
+    #[error("the server failed on this request; its log has the cause")]
+    Panicked,
+}
+
+impl ApiError {
+    pub(super) fn invalid(param: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::InvalidValue { param: param.into(), reason: reason.into() }
+    }
+
+    pub(super) fn unsupported(param: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Unsupported { param: param.into(), reason: reason.into() }
+    }
+
+    /// The table: what each error is on the wire.
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
+        use GenerateError as G;
+        match self {
+            Self::UnknownRoute { .. } => (StatusCode::NOT_FOUND, "unknown_url"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
+            Self::BodyUnreadable { .. } => (StatusCode::BAD_REQUEST, "unreadable_body"),
+            Self::BadJson { .. } => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::WrongType { .. } => (StatusCode::BAD_REQUEST, "invalid_type"),
+            Self::Missing { .. } => (StatusCode::BAD_REQUEST, "missing_required_parameter"),
+            Self::InvalidValue { .. } => (StatusCode::BAD_REQUEST, "invalid_value"),
+            Self::Unsupported { .. } => (StatusCode::BAD_REQUEST, "unsupported_parameter"),
+            Self::Generate(G::UnknownModel { .. }) => (StatusCode::NOT_FOUND, "model_not_found"),
+            Self::Generate(G::PromptTooLong { .. }) => {
+                (StatusCode::BAD_REQUEST, "context_length_exceeded")
+            }
+            Self::Generate(G::Template { .. }) => (StatusCode::BAD_REQUEST, "invalid_messages"),
+            Self::Generate(G::Constraint { .. }) => {
+                (StatusCode::BAD_REQUEST, "invalid_response_format")
+            }
+            Self::Generate(G::QueueFull { .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded")
+            }
+            Self::Generate(G::Stopped) => (StatusCode::SERVICE_UNAVAILABLE, "engine_stopped"),
+            Self::Generate(G::Member { .. }) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "member_failed")
+            }
+            Self::Unfinished | Self::Panicked => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal_error")
+            }
+        }
+    }
+
+    /// The field of the request that the error is about.
+    fn param(&self) -> Option<&str> {
+        match self {
+            Self::WrongType { param, .. } => param.as_deref(),
+            Self::Missing { param } => Some(param),
+            Self::InvalidValue { param, .. } | Self::Unsupported { param, .. } => Some(param),
+            Self::Generate(GenerateError::UnknownModel { .. }) => Some("model"),
+            Self::Generate(
+                GenerateError::PromptTooLong { .. } | GenerateError::Template { .. },
+            ) => Some("messages"),
+            Self::Generate(GenerateError::Constraint { .. }) => Some("response_format"),
+            _ => None,
+        }
+    }
+
+    /// OpenAI's error object, as a body or as a stream's last event. What is the server's own
+    /// fault goes to its log as well.
+    pub(super) fn object(&self) -> ErrorObject {
+        let (status, code) = self.status_and_code();
+        let kind = match status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            _ if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        if status.is_server_error() {
+            tracing::error!(code, "{self}");
+        }
+        let param = self.param().map(str::to_owned);
+        ErrorObject { error: ErrorFields { message: self.to_string(), kind, param, code } }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, _) = self.status_and_code();
+        let mut response = (status, Json(self.object())).into_response();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorObject {
+    error: ErrorFields,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorFields {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<String>,
+    code: &'static str,
+}

@@ -1,0 +1,54 @@
+//! `/v1/models`: the ensembles and their members by name.
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+};
+use serde::Serialize;
+
+use super::{ApiError, App};
+use crate::engine::{GenerateError, ModelCard};
+
+pub(super) async fn list(State(app): State<App>) -> Json<ModelList> {
+    let data = app.engine.models().into_iter().map(|card| Model::new(card, app.started)).collect();
+    Json(ModelList { object: "list", data })
+}
+
+pub(super) async fn retrieve(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Model>, ApiError> {
+    let Path(id) = id.map_err(|error| ApiError::invalid("model", error.body_text()))?;
+    let mut cards = app.engine.models();
+    match cards.iter().position(|card| card.name == id) {
+        Some(index) => Ok(Json(Model::new(cards.swap_remove(index), app.started))),
+        None => {
+            let available = cards.into_iter().map(|card| card.name).collect();
+            Err(GenerateError::UnknownModel { name: id, available }.into())
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ModelList {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+/// OpenAI's model object, and two fields of ours.
+#[derive(Debug, Serialize)]
+pub(super) struct Model {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+    members: Vec<String>,
+    context_length: usize,
+}
+
+impl Model {
+    fn new(card: ModelCard, created: u64) -> Self {
+        let ModelCard { name, members, context_length } = card;
+        Self { id: name, object: "model", created, owned_by: "tutti", members, context_length }
+    }
+}

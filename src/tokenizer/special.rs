@@ -1,0 +1,156 @@
+//! The special tokens a template may name, and how user text is kept from naming them.
+//!
+//! Pure: text and ids.
+
+use super::{SpecToken, TokenRole, chat::Message};
+use crate::vocab::TokenId;
+
+/// Names of special tokens by their first byte, longest first.
+#[derive(Debug)]
+pub(super) struct Specials {
+    by_first: Vec<Vec<(String, TokenId)>>,
+}
+
+/// A part of a rendered template.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Segment<'a> {
+    Text(&'a str),
+    Special(TokenId),
+}
+
+impl Specials {
+    /// Names of one character are left out, for nothing could be put inside to break them. The
+    /// `lstrip` and `rstrip` marks of `tokenizer.json` are not known here: a template's whitespace
+    /// stays.
+    pub(super) fn new(tokens: &[SpecToken]) -> Self {
+        let mut by_first: Vec<Vec<(String, TokenId)>> = vec![Vec::new(); 256];
+        for (id, token) in (0..).map(TokenId).zip(tokens) {
+            let named = matches!(token.role, TokenRole::Control | TokenRole::Added);
+            if let (true, Ok(name)) = (named, str::from_utf8(&token.bytes))
+                && name.chars().count() > 1
+            {
+                by_first[usize::from(token.bytes[0])].push((name.to_owned(), id));
+            }
+        }
+        for names in &mut by_first {
+            names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        }
+        Self { by_first }
+    }
+
+    /// Cuts a rendered template at the names of special tokens; of two that start together, the
+    /// longer is meant.
+    pub(super) fn segments<'a>(&self, text: &'a str) -> Vec<Segment<'a>> {
+        let mut segments = Vec::new();
+        let (mut start, mut position) = (0, 0);
+        while position < text.len() {
+            let rest = &text.as_bytes()[position..];
+            match self.candidates(rest).find(|(name, _)| rest.starts_with(name.as_bytes())) {
+                Some((name, id)) => {
+                    if start < position {
+                        segments.push(Segment::Text(&text[start..position]));
+                    }
+                    segments.push(Segment::Special(*id));
+                    position += name.len();
+                    start = position;
+                }
+                None => position += 1,
+            }
+        }
+        if start < text.len() {
+            segments.push(Segment::Text(&text[start..]));
+        }
+        segments
+    }
+
+    /// The messages with `marker` put into everything in their contents that reads as a special
+    /// token's name, or could together with the template's text after it.
+    pub(super) fn broken(&self, messages: &[Message], marker: char) -> Vec<Message> {
+        messages
+            .iter()
+            .map(|message| Message {
+                role: message.role,
+                content: self.broken_text(&message.content, marker),
+            })
+            .collect()
+    }
+
+    fn broken_text(&self, content: &str, marker: char) -> String {
+        let mut broken = String::with_capacity(content.len());
+        for (position, c) in content.char_indices() {
+            broken.push(c);
+            let rest = &content.as_bytes()[position..];
+            let names = |(name, _): &(String, TokenId)| {
+                rest.starts_with(name.as_bytes()) || name.as_bytes().starts_with(rest)
+            };
+            if self.candidates(rest).any(names) {
+                broken.push(marker);
+            }
+        }
+        broken
+    }
+
+    fn candidates(&self, rest: &[u8]) -> impl Iterator<Item = &(String, TokenId)> {
+        rest.first().into_iter().flat_map(|&first| &self.by_first[usize::from(first)])
+    }
+}
+
+/// A character that occurs in none of the messages: one of Unicode's 32 noncharacters that are
+/// free for internal use (U+FDD0 to U+FDEF), or, where a message has them all, a private one.
+pub(super) fn marker(messages: &[Message]) -> char {
+    let unused = |c: &char| !messages.iter().any(|message| message.content.contains(*c));
+    ('\u{FDD0}'..='\u{FDEF}')
+        .chain('\u{100000}'..='\u{10FFFD}')
+        .find(unused)
+        .expect("no request is long enough to have every private character")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::chat::Role;
+
+    fn specials() -> Specials {
+        Specials::new(&[
+            SpecToken::new("<a>", TokenRole::Control),
+            SpecToken::new("<a><b>", TokenRole::Added),
+            SpecToken::new("<n>", TokenRole::Normal),
+            SpecToken::new("x", TokenRole::Control),
+        ])
+    }
+
+    #[test]
+    fn a_template_is_cut_at_the_longest_names() {
+        let segments = specials().segments("1<a><b><n>x<a>");
+        let (one, rest) = (Segment::Text("1"), Segment::Text("<n>x"));
+        let longest = Segment::Special(TokenId(1));
+        assert_eq!(segments, [one, longest, rest, Segment::Special(TokenId(0))]);
+    }
+
+    #[test]
+    fn names_in_user_text_are_broken_up() {
+        let user = |content: &str| Message { role: Role::User, content: content.to_owned() };
+        for content in ["<a>", "<a><b>", "<<a>", "ends in <", "ends in <a", "<a><b"] {
+            let marker = marker(&[user(content)]);
+            let broken = &specials().broken(&[user(content)], marker)[0].content;
+            assert_eq!(broken.replace(marker, ""), content);
+            // The template goes on with whatever would complete the name.
+            for after in ["", "a>", ">", "<b>", "b>"] {
+                let text = format!("{broken}{after}");
+                let cut = specials().segments(&text);
+                let own = specials().segments(after);
+                let count = |s: &[Segment<'_>]| {
+                    s.iter().filter(|s| matches!(s, Segment::Special(_))).count()
+                };
+                assert_eq!(count(&cut), count(&own), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_marker_is_a_character_the_messages_have_not() {
+        let content: String = ('\u{FDD0}'..='\u{FDEF}').collect();
+        let message = Message { role: Role::User, content };
+        assert_eq!(marker(&[message]), '\u{100000}');
+    }
+}

@@ -1,0 +1,564 @@
+//! Every path of the report pipeline, on a scripted generator.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use llguidance::toktrie::ApproximateTokEnv;
+use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar};
+use serde_json::{Value, json};
+use tokio::sync::Barrier;
+use tutti::{
+    constrain::Constraint,
+    engine::{FinishReason, GenerateError, GenerateRequest, Prompt, Usage},
+    report::{
+        Outcome, PlanFault, Report, ReportError, ReportEvent, ReportRequest, SectionFault, write,
+    },
+    sampling::SamplingParams,
+    tokenizer::chat::Role,
+};
+
+mod file;
+mod progress;
+mod scripted;
+
+use scripted::{Act, PROMPT_TOKENS, Scripted, last_message};
+
+const TOPIC: &str = "Create a report on LLM scaling laws";
+
+fn request() -> ReportRequest {
+    ReportRequest {
+        topic: TOPIC.to_owned(),
+        model: "duet".to_owned(),
+        sections: None,
+        max_tokens: 64,
+        plan_max_tokens: None,
+        sampling: SamplingParams { seed: 7, ..SamplingParams::default() },
+    }
+}
+
+fn plan_of(names: &[&str]) -> Value {
+    let section = |name: &&str| json!({"name": name, "description": format!("All on {name}.")});
+    json!({"language": "English", "title": "Scaling Laws", "sections": names.iter().map(section).collect::<Vec<_>>()})
+}
+
+fn good_plan() -> Act {
+    Act::say(plan_of(&["Origins", "Data", "Limits"]).to_string())
+}
+
+fn is_plan(request: &GenerateRequest) -> bool {
+    request.constraint.is_some()
+}
+
+/// The name of the section a worker is asked for.
+fn own_section(request: &GenerateRequest) -> &str {
+    let (_, own) = last_message(request).split_once("Write the section \"").unwrap();
+    own.split_once('"').unwrap().0
+}
+
+fn text_on(request: &GenerateRequest) -> Act {
+    Act::say(format!("What is known of {}.", own_section(request)))
+}
+
+/// A generator with the good plan, whose sections come of `section`, given the section's name and
+/// whether it is asked for again.
+fn with_sections(
+    section: impl Fn(&str, bool) -> Option<Act> + Send + Sync + 'static,
+) -> Arc<Scripted> {
+    let seen = Mutex::new(Vec::new());
+    Scripted::new(move |_, request| {
+        if is_plan(request) {
+            return good_plan();
+        }
+        let name = own_section(request).to_owned();
+        let mut seen = seen.lock().unwrap();
+        let again = seen.contains(&name);
+        seen.push(name.clone());
+        section(&name, again).unwrap_or_else(|| text_on(request))
+    })
+}
+
+async fn run(
+    engine: &Arc<Scripted>,
+    request: ReportRequest,
+) -> (Result<Report, ReportError>, Vec<ReportEvent>) {
+    let mut events = Vec::new();
+    let mut observer = |event| events.push(event);
+    let writing = write(Arc::clone(engine) as _, request, &mut observer);
+    let result =
+        tokio::time::timeout(Duration::from_secs(20), writing).await.expect("the report hangs");
+    assert_eq!(engine.running(), 0, "a generation outlives its report");
+    (result, events)
+}
+
+async fn written(engine: &Arc<Scripted>) -> Report {
+    run(engine, request()).await.0.unwrap()
+}
+
+/// The document without its closing line, which has times in it.
+fn body(report: &Report) -> String {
+    let document = report.markdown();
+    document.rsplit_once("\n---\n\n*Written by").unwrap().0.to_owned()
+}
+
+fn closing(report: &Report) -> String {
+    report.markdown().rsplit_once("\n---\n\n").unwrap().1.to_owned()
+}
+
+#[tokio::test]
+async fn a_report_is_its_title_and_its_sections_in_the_plans_order() {
+    let engine = with_sections(|name, _| {
+        // The first sections end last.
+        let pause = ["Limits", "Data", "Origins"].iter().position(|n| *n == name).unwrap() as u64;
+        let text = Act::say(format!("All of {name}."));
+        Some(Act::Late(Duration::from_millis(10 * pause), Box::new(text)))
+    });
+    let (report, events) = run(&engine, request()).await;
+    let report = report.unwrap();
+    assert_eq!(
+        body(&report),
+        "# Scaling Laws\n\n## Origins\n\nAll of Origins.\n\n## Data\n\nAll of Data.\n\n\
+         ## Limits\n\nAll of Limits.\n"
+    );
+    let ended: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            ReportEvent::SectionFinished { index, .. } => Some(*index),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ended, [2, 1, 0]);
+    assert!(matches!(events.last(), Some(ReportEvent::Finished(_))));
+}
+
+#[tokio::test]
+async fn the_facts_are_those_of_all_generations() {
+    let engine = with_sections(|_, _| None);
+    let (report, events) = run(&engine, request()).await;
+    let report = report.unwrap();
+    let told: usize = events
+        .iter()
+        .map(|event| match event {
+            ReportEvent::PlanDelta { tokens, .. } | ReportEvent::SectionDelta { tokens, .. } => {
+                *tokens
+            }
+            _ => 0,
+        })
+        .sum();
+    // One more for the end of the plan and of each section.
+    let usage = Usage { prompt_tokens: 4 * PROMPT_TOKENS, completion_tokens: told + 4 };
+    assert_eq!(report.facts.usage, usage);
+    assert_eq!(report.facts.members, ["first", "second"]);
+    let closing = closing(&report);
+    let start = format!("*Written by `duet` (`first`, `second`), seed 7: {} tokens in ", told + 4);
+    assert!(closing.starts_with(&start) && closing.ends_with(" tokens/s.*\n"), "{closing}");
+}
+
+#[tokio::test]
+async fn the_workers_write_at_the_same_time() {
+    let barrier = Arc::new(Barrier::new(3));
+    let engine = with_sections(move |name, _| {
+        // Nobody says anything before all three have been asked.
+        Some(Act::Meet(Arc::clone(&barrier), Box::new(Act::say(format!("All of {name}.")))))
+    });
+    assert_eq!(written(&engine).await.sections.len(), 3);
+}
+
+#[tokio::test]
+async fn a_seeded_report_asks_the_same_whatever_the_timing() {
+    let sorted = |engine: &Scripted| {
+        let mut asked: Vec<_> = engine.asked().iter().map(|r| format!("{r:?}")).collect();
+        asked.sort();
+        asked
+    };
+    let quick = with_sections(|_, _| None);
+    let slow = with_sections(|name, _| {
+        let pause = Duration::from_millis(if name == "Origins" { 20 } else { 1 });
+        Some(Act::Late(pause, Box::new(Act::say(format!("What is known of {name}.")))))
+    });
+    assert_eq!(body(&written(&quick).await), body(&written(&slow).await));
+    assert_eq!(sorted(&quick), sorted(&slow));
+    let mut seeds: Vec<_> = quick.asked().iter().map(|r| r.sampling.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    assert_eq!(seeds.len(), 4, "each generation draws its own");
+
+    let other = with_sections(|_, _| None);
+    let mut reseeded = request();
+    reseeded.sampling.seed = 8;
+    run(&other, reseeded).await.0.unwrap();
+    assert!(other.asked().iter().all(|request| !seeds.contains(&request.sampling.seed)));
+}
+
+#[tokio::test]
+async fn the_plans_schema_is_one_and_accepts_what_the_planner_is_shown() {
+    let engine = with_sections(|_, _| None);
+    written(&engine).await;
+    let asked = engine.asked();
+    let Some(Constraint::JsonSchema(schema)) = &asked[0].constraint else { panic!("no schema") };
+    assert!(jsonschema::meta::is_valid(schema));
+    let schema = jsonschema::validator_for(schema).unwrap();
+    let Prompt::Chat(messages) = &asked[0].prompt;
+    let shown: Vec<Value> = messages
+        .iter()
+        .filter(|message| message.role == Role::Assistant)
+        .map(|message| serde_json::from_str(&message.content).unwrap())
+        .collect();
+    assert_eq!(shown.len(), 1);
+    for plan in shown.iter().chain([&plan_of(&["a", "b", "c"])]) {
+        assert!(schema.is_valid(plan), "{plan}");
+    }
+    for plan in [plan_of(&["a", "b"]), plan_of(&["a"; 7]), json!({"title": "a"}), json!([])] {
+        assert!(!schema.is_valid(&plan), "{plan}");
+    }
+    assert!(!schema.is_valid(&plan_of(&["a", "b", &"c".repeat(61)])));
+    assert!(asked[1..].iter().all(|request| request.constraint.is_none()));
+}
+
+#[tokio::test]
+async fn the_plans_grammar_takes_a_plan_on_one_line_and_no_runaway_white_space() {
+    let engine = with_sections(|_, _| None);
+    written(&engine).await;
+    let Some(Constraint::JsonSchema(schema)) = &engine.asked()[0].constraint else {
+        panic!("no schema")
+    };
+    let bytes = ApproximateTokEnv::single_byte_env();
+    let factory = ParserFactory::new_simple(&bytes).unwrap();
+    let takes = |text: &str| {
+        let grammar = TopLevelGrammar::from_json_schema(schema.clone());
+        let mut matcher = Matcher::new(factory.create_parser(grammar));
+        let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
+        matcher.consume_tokens(&tokens).is_ok() && matcher.is_accepting().unwrap()
+    };
+    let plan = |name: &str| {
+        let section = format!(r#"{{"name": "{name}", "description": "b"}}"#);
+        format!(
+            r#"{{"language": "中文", "title": "数据", "sections": [{section}, {section}, {section}]}}"#
+        )
+    };
+    assert!(takes(&plan(r#"a \"b\""#)));
+    assert!(!takes(&plan(r"a\nb")), "an escape that spells a control character");
+    assert!(!takes(&plan(&"a".repeat(61))));
+    assert!(!takes(&plan("a").replace(": [", ": \n[")));
+}
+
+#[tokio::test]
+async fn the_number_of_sections_asked_for_is_exact_in_the_schema() {
+    let engine = Scripted::new(|_, request| {
+        if is_plan(request) { Act::say(plan_of(&["One"]).to_string()) } else { text_on(request) }
+    });
+    let request = ReportRequest { sections: Some(1), ..request() };
+    run(&engine, request).await.0.unwrap();
+    let asked = engine.asked();
+    let Some(Constraint::JsonSchema(schema)) = &asked[0].constraint else { panic!("no schema") };
+    assert_eq!(schema["properties"]["sections"]["minItems"], 1);
+    assert_eq!(schema["properties"]["sections"]["maxItems"], 1);
+    assert!(last_message(&asked[0]).contains("Sections: 1\n"));
+}
+
+#[tokio::test]
+async fn a_bad_plan_is_asked_for_again_naming_what_was_wrong() {
+    let duplicate = PlanFault::Duplicate { name: "data".to_owned() };
+    let count = PlanFault::Count { count: 2, bounds: 3..=6 };
+    let cases = [
+        (plan_of(&["Data", "data", "End"]).to_string(), duplicate),
+        (plan_of(&["Data", "...", "End"]).to_string(), PlanFault::Nameless { number: 2 }),
+        (plan_of(&["Data", "End"]).to_string(), count),
+        (
+            plan_of(&["a", "b", "c"]).to_string().replace("Scaling Laws", " \\n "),
+            PlanFault::NoTitle,
+        ),
+    ];
+    for (bad, fault) in cases {
+        let engine = Scripted::new(move |number, request| match number {
+            0 => Act::say(bad.clone()),
+            1 => good_plan(),
+            _ => text_on(request),
+        });
+        let (report, events) = run(&engine, request()).await;
+        assert_eq!(report.unwrap().plan.sections[0].name, "Origins");
+        let asked = engine.asked();
+        assert!(last_message(&asked[1]).contains(&fault.to_string()));
+        assert_ne!(asked[0].sampling.seed, asked[1].sampling.seed);
+        assert!(events.contains(&ReportEvent::PlanRefused { fault: fault.clone() }));
+        let planned = events.iter().find_map(|event| match event {
+            ReportEvent::Planned(planned) => Some(planned),
+            _ => None,
+        });
+        assert_eq!(planned.unwrap().refused, Some(fault));
+        assert!(!planned.unwrap().mended);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_plan_is_asked_for_again() {
+    let engine = Scripted::new(|number, request| match number {
+        0 => Act::say("Here is my plan"),
+        1 => good_plan(),
+        _ => text_on(request),
+    });
+    let (report, events) = run(&engine, request()).await;
+    assert!(report.is_ok());
+    assert!(events.iter().any(|event| matches!(
+        event,
+        ReportEvent::PlanRefused { fault: PlanFault::Malformed { .. } }
+    )));
+}
+
+#[tokio::test]
+async fn two_bad_plans_make_one_of_their_usable_sections() {
+    let engine = Scripted::new(|number, request| match number {
+        0 => Act::say(plan_of(&["Data", "Costs", "DATA"]).to_string()),
+        1 => Act::say(plan_of(&["Limits", "limits", "Data"]).to_string()),
+        _ => text_on(request),
+    });
+    let (report, events) = run(&engine, request()).await;
+    let names: Vec<_> = report.unwrap().sections.into_iter().map(|s| s.name).collect();
+    assert_eq!(names, ["Limits", "Data", "Costs"]);
+    let mended = |event: &ReportEvent| matches!(event, ReportEvent::Planned(p) if p.mended);
+    assert!(events.iter().any(mended));
+}
+
+#[tokio::test]
+async fn two_plans_without_enough_sections_are_an_error() {
+    let engine = Scripted::new(|_, _| Act::say(plan_of(&["Data", "data", "DATA"]).to_string()));
+    let (report, events) = run(&engine, request()).await;
+    let fault = PlanFault::Duplicate { name: "data".to_owned() };
+    let error = ReportError::UnusablePlan { fault };
+    assert_eq!(report.unwrap_err(), error);
+    assert_eq!(events.last(), Some(&ReportEvent::Failed(error)));
+    assert_eq!(engine.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_plan_that_does_not_end_names_its_budget() {
+    let engine = Scripted::new(|_, _| Act::Say("{\"language\"".to_owned(), FinishReason::Length));
+    let request = ReportRequest { plan_max_tokens: Some(300), ..request() };
+    let error = run(&engine, request).await.0.unwrap_err();
+    assert!(error.to_string().contains("did not end within 300 tokens"), "{error}");
+    assert!(engine.asked().iter().all(|asked| asked.stop.max_tokens == Some(300)));
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_the_planner_fails_the_report() {
+    let stopped = ReportError::Plan(GenerateError::Stopped);
+    for act in [Act::SayThenDie("{".to_owned()), Act::Refuse(GenerateError::Stopped)] {
+        let engine = Scripted::new(move |_, _| act.clone());
+        assert_eq!(run(&engine, request()).await.0.unwrap_err(), stopped);
+    }
+}
+
+#[tokio::test]
+async fn a_section_that_goes_wrong_is_written_again_with_another_seed() {
+    let failed =
+        GenerateError::Member { member: "second".to_owned(), reason: "no memory".to_owned() };
+    let cases = [
+        (Act::SayThenFail("Half of".to_owned(), failed.clone()), SectionFault::Failed(failed)),
+        (Act::SayThenDie("Half".to_owned()), SectionFault::Failed(GenerateError::Stopped)),
+        (Act::Refuse(GenerateError::Stopped), SectionFault::Failed(GenerateError::Stopped)),
+        (Act::say("## Data\n\n***"), SectionFault::Empty),
+        (Act::say(""), SectionFault::Empty),
+    ];
+    for (bad, fault) in cases {
+        let engine =
+            with_sections(move |name, again| (name == "Data" && !again).then(|| bad.clone()));
+        let (report, events) = run(&engine, request()).await;
+        let report = report.unwrap();
+        assert_eq!(report.sections[1].retried.as_ref(), Some(&fault));
+        assert!(body(&report).contains("## Data\n\nWhat is known of Data.\n\n"));
+        assert!(closing(&report).contains("1 section written again."));
+        assert!(events.contains(&ReportEvent::SectionRetried { index: 1, fault }));
+        let mut asked = engine.asked();
+        asked.retain(|request| !is_plan(request) && own_section(request) == "Data");
+        assert_eq!(asked.len(), 2);
+        assert_ne!(asked[0].sampling.seed, asked[1].sampling.seed);
+    }
+}
+
+#[tokio::test]
+async fn a_section_that_loops_is_cancelled_and_told_so() {
+    let engine = with_sections(|name, again| {
+        // It would never end by itself.
+        let text = "Data is data. ".repeat(60);
+        (name == "Data" && !again).then_some(Act::SayThenHang(text))
+    });
+    let report = written(&engine).await;
+    assert_eq!(report.sections[1].retried, Some(SectionFault::Loops));
+    assert!(matches!(report.sections[1].outcome, Outcome::Written { .. }));
+    let asked = engine.asked();
+    let again = asked.iter().filter(|r| !is_plan(r) && own_section(r) == "Data").nth(1).unwrap();
+    assert!(last_message(again).contains("repeated itself"));
+}
+
+#[tokio::test]
+async fn a_section_that_fails_twice_is_a_visible_gap() {
+    let engine = with_sections(|name, _| {
+        let error =
+            GenerateError::Member { member: "second".to_owned(), reason: "no\nmemory".to_owned() };
+        (name == "Data").then_some(Act::SayThenFail("Some".to_owned(), error))
+    });
+    let report = written(&engine).await;
+    assert_eq!(
+        body(&report),
+        "# Scaling Laws\n\n## Origins\n\nWhat is known of Origins.\n\n## Data\n\n\
+         > This section could not be written: `second` failed: no memory.\n\n\
+         ## Limits\n\nWhat is known of Limits.\n"
+    );
+    assert!(closing(&report).contains("1 section written again. 1 section missing."));
+    // What the failed texts cost is not forgotten.
+    assert_eq!(report.sections[1].usage.completion_tokens, 2);
+    assert_eq!(report.sections[1].usage.prompt_tokens, 2 * PROMPT_TOKENS);
+}
+
+#[tokio::test]
+async fn a_report_of_gaps_only_is_an_error() {
+    let engine = with_sections(|_, _| Some(Act::say("")));
+    let error = run(&engine, request()).await.0.unwrap_err();
+    assert_eq!(error, ReportError::NothingWritten { fault: SectionFault::Empty });
+}
+
+#[tokio::test]
+async fn a_section_at_its_limit_ends_with_a_whole_sentence_and_is_counted() {
+    let engine = with_sections(|name, _| {
+        let text = "The data matter as much as size. They are not".to_owned();
+        (name == "Data").then_some(Act::Say(text, FinishReason::Length))
+    });
+    let report = written(&engine).await;
+    let Outcome::Written { text, tidied, at_limit } = &report.sections[1].outcome else {
+        panic!("a gap")
+    };
+    assert_eq!(
+        (text.as_str(), tidied.cuts, *at_limit),
+        ("The data matter as much as size.", 1, true)
+    );
+    assert!(closing(&report).contains("1 section ended at the token limit."));
+}
+
+#[tokio::test]
+async fn dropping_the_report_cancels_all_its_generations() {
+    let engine = with_sections(|name, _| Some(Act::SayThenHang(format!("All of {name} and"))));
+    let mut ignore = |_| ();
+    let writing = write(Arc::clone(&engine) as _, request(), &mut ignore);
+    let waited = tokio::time::timeout(Duration::from_millis(50), writing).await;
+    assert!(waited.is_err() && engine.asked().len() == 4);
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while engine.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("a generation goes on for nobody");
+}
+
+#[tokio::test]
+async fn a_report_can_be_written_on_a_task_of_its_own() {
+    let engine = with_sections(|_, _| None);
+    let task = tokio::spawn(async move { write(engine, request(), &mut |_| ()).await });
+    assert_eq!(task.await.unwrap().unwrap().sections.len(), 3);
+}
+
+#[tokio::test]
+async fn a_full_queue_is_waited_for() {
+    let refused = Mutex::new(0);
+    let engine = with_sections(move |name, _| {
+        let mut refused = refused.lock().unwrap();
+        (name == "Data" && *refused < 2).then(|| {
+            *refused += 1;
+            Act::Refuse(GenerateError::QueueFull { waiting: 4 })
+        })
+    });
+    let (report, events) = run(&engine, request()).await;
+    let report = report.unwrap();
+    assert_eq!(report.sections[1].retried, None);
+    let queued = ReportEvent::Queued { index: Some(1), waiting: 4 };
+    assert_eq!(events.iter().filter(|event| **event == queued).count(), 2);
+}
+
+#[tokio::test]
+async fn a_topic_in_any_script_reaches_the_models_and_the_document_whole() {
+    for (topic, language, title, name) in [
+        ("大语言模型的缩放定律", "Chinese", "缩放定律", "数据"),
+        ("قوانين التحجيم للنماذج اللغوية", "Arabic", "قوانين التحجيم", "البيانات"),
+    ] {
+        let plan = json!({"language": language, "title": title, "sections": [{"name": name, "description": ""}]});
+        let engine = Scripted::new(move |_, request| {
+            if is_plan(request) { Act::say(plan.to_string()) } else { text_on(request) }
+        });
+        let request = ReportRequest { topic: topic.to_owned(), sections: Some(1), ..request() };
+        let report = run(&engine, request).await.0.unwrap();
+        let expected = format!("# {title}\n\n## {name}\n\nWhat is known of {name}.\n");
+        assert_eq!(body(&report), expected);
+        let asked = engine.asked();
+        assert!(asked.iter().all(|asked| last_message(asked).contains(topic)));
+        assert!(last_message(&asked[1]).contains(&format!("Write in {language}.")));
+        // The planner cannot take the topic for English.
+        let Some(Constraint::JsonSchema(schema)) = &asked[0].constraint else {
+            panic!("no schema")
+        };
+        assert_eq!(schema["properties"]["language"]["enum"][0], language);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_met_asks_nobody() {
+    let engine = with_sections(|_, _| None);
+    let cases = [
+        (ReportRequest { topic: " \n".to_owned(), ..request() }, ReportError::EmptyTopic),
+        (ReportRequest { sections: Some(0), ..request() }, ReportError::SectionCount { asked: 0 }),
+        (
+            ReportRequest { sections: Some(13), ..request() },
+            ReportError::SectionCount { asked: 13 },
+        ),
+        (ReportRequest { max_tokens: 15, ..request() }, ReportError::SectionBudget { asked: 15 }),
+        (
+            ReportRequest { model: "trio".to_owned(), ..request() },
+            ReportError::Plan(GenerateError::UnknownModel {
+                name: "trio".to_owned(),
+                available: vec!["duet".to_owned(), "first".to_owned()],
+            }),
+        ),
+    ];
+    for (request, expected) in cases {
+        let (result, events) = run(&engine, request).await;
+        assert_eq!(result.unwrap_err(), expected);
+        assert_eq!(events, [ReportEvent::Failed(expected)]);
+    }
+    assert!(engine.asked().is_empty());
+}
+
+#[tokio::test]
+async fn the_prompts_are_those_of_the_snapshot() {
+    let engine = Scripted::new(|number, request| match number {
+        0 => Act::say(plan_of(&["Data", "data", "End"]).to_string()),
+        1 => good_plan(),
+        _ if own_section(request) == "Data" && !last_message(request).contains("empty") => {
+            Act::say("")
+        }
+        _ => text_on(request),
+    });
+    written(&engine).await;
+    let mut shown = String::new();
+    for request in engine.asked() {
+        let Prompt::Chat(messages) = &request.prompt;
+        for message in messages {
+            shown += &format!("<{:?}>\n{}\n", message.role, message.content);
+        }
+        shown += "----\n";
+    }
+    assert_eq!(shown, include_str!("../../fixtures/report_prompts.txt"));
+}
+
+#[tokio::test]
+async fn the_workers_prompts_differ_only_at_their_end() {
+    let engine = with_sections(|_, _| None);
+    written(&engine).await;
+    let heads: Vec<_> = engine.asked()[1..]
+        .iter()
+        .map(|request| {
+            last_message(request).split_once("Write the section \"").unwrap().0.to_owned()
+        })
+        .collect();
+    assert_eq!(heads.len(), 3);
+    assert!(heads.iter().all(|head| *head == heads[0] && head.contains("- Limits")));
+}

@@ -1,0 +1,133 @@
+//! An engine that says what a test tells it to.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use tutti::engine::{
+    Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Usage,
+};
+
+/// What a scripted generation does next.
+pub(crate) enum Step {
+    Send(Event),
+    Pause(Duration),
+    /// Says nothing more until the generation is dropped.
+    Hang,
+}
+
+type Script = dyn Fn(&GenerateRequest) -> Result<Vec<Step>, GenerateError> + Send + Sync;
+
+/// Knows `duet` and its members `alpha` and `beta`, and plays a script for each request.
+pub(crate) struct Scripted {
+    script: Box<Script>,
+    seen: Mutex<Vec<GenerateRequest>>,
+    cancelled: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    /// A script that ends without `Finished` or `Failed` is an engine that died.
+    pub(crate) fn new(
+        script: impl Fn(&GenerateRequest) -> Result<Vec<Step>, GenerateError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            script: Box::new(script),
+            seen: Mutex::default(),
+            cancelled: Arc::default(),
+        })
+    }
+
+    /// Answers every request with these pieces.
+    pub(crate) fn saying(pieces: &'static [&'static str]) -> Arc<Self> {
+        Self::new(move |_| Ok(say(pieces)))
+    }
+
+    /// The requests so far.
+    pub(crate) fn seen(&self) -> Vec<GenerateRequest> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until `count` generations were dropped before their script ended.
+    pub(crate) async fn wait_for_cancelled(&self, count: usize) {
+        let waiting = async {
+            while self.cancelled.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waiting)
+            .await
+            .expect("the generation was not dropped");
+    }
+}
+
+impl Generate for Scripted {
+    fn models(&self) -> Vec<ModelCard> {
+        let card = |name: &str, members: &[&str]| ModelCard {
+            name: name.to_owned(),
+            members: members.iter().map(|&member| member.to_owned()).collect(),
+            context_length: 2048,
+        };
+        vec![card("duet", &["alpha", "beta"]), card("alpha", &["alpha"]), card("beta", &["beta"])]
+    }
+
+    fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {
+        let available: Vec<String> = self.models().into_iter().map(|card| card.name).collect();
+        if !available.contains(&request.model) {
+            return Err(GenerateError::UnknownModel { name: request.model, available });
+        }
+        let steps = (self.script)(&request);
+        self.seen.lock().unwrap().push(request);
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(play(steps?, sender, Arc::clone(&self.cancelled)));
+        Ok(Generation::new(receiver))
+    }
+}
+
+async fn play(steps: Vec<Step>, sender: mpsc::Sender<Event>, cancelled: Arc<AtomicUsize>) {
+    for step in steps {
+        let gone = match step {
+            Step::Send(event) => sender.send(event).await.is_err(),
+            Step::Pause(pause) => {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => false,
+                    () = sender.closed() => true,
+                }
+            }
+            Step::Hang => {
+                sender.closed().await;
+                true
+            }
+        };
+        if gone {
+            cancelled.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+    }
+}
+
+pub(crate) fn started() -> Step {
+    Step::Send(Event::Started { prompt_tokens: 7 })
+}
+
+pub(crate) fn text(text: &str) -> Step {
+    Step::Send(Event::Text { text: text.to_owned(), tokens: 1 })
+}
+
+/// After `tokens` fused steps on a prompt of 7 tokens.
+pub(crate) fn finished(reason: FinishReason, tokens: usize) -> Step {
+    let usage = Usage { prompt_tokens: 7, completion_tokens: tokens };
+    Step::Send(Event::Finished { reason, usage })
+}
+
+/// A whole generation that ends by itself.
+pub(crate) fn say(pieces: &[&str]) -> Vec<Step> {
+    let mut steps = vec![started()];
+    steps.extend(pieces.iter().map(|piece| text(piece)));
+    steps.push(finished(FinishReason::Stop, pieces.len() + 1));
+    steps
+}

@@ -1,0 +1,8 @@
+//! The HTTP API over a scripted engine.
+
+mod client;
+mod completions;
+mod refusals;
+mod routes;
+mod socket;
+mod streams;
