@@ -123,3 +123,24 @@ fn report(d: &[(f64, f64)]) {
         );
     }
 }
+
+#[test]
+fn exact() {
+    for (path, exact, name) in [
+        (real::smollm2(), "/tmp/model/smol32.gguf", "SmolLM2-135M-Instruct.Q4_1"),
+        (real::qwen(), "/tmp/model/qwen32.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m"),
+    ] {
+        let ours = load(&path);
+        let exact = load(Path::new(exact));
+        let cases = cases(name);
+        let a: Vec<_> = cases.iter().flat_map(|case| follow(&ours, case)).collect();
+        let b: Vec<_> = cases.iter().flat_map(|case| follow(&exact, case)).collect();
+        println!("ours - llama");
+        report(&a);
+        println!("exact - llama");
+        report(&b);
+        let c: Vec<_> = a.iter().zip(&b).map(|(a, b)| (a.0, a.1 - b.1)).collect();
+        println!("ours - exact");
+        report(&c);
+    }
+}

@@ -1,166 +1,185 @@
-//! Sixteen weight rows at a time with AVX-512: VNNI for the products, VBMI for fifth bits.
-//!
-//! A lane is a row. Four weights of each of 16 rows are brought into one register (a *quad*) and
-//! multiplied with the same four activations, so a block's products end up in one lane, nothing
-//! is summed across lanes, and a decoded quad serves several vectors.
-//!
-//! The same order of sums as [`super::portable`], hence the same bits.
+//! AVX-512: sixteen rows, VNNI for the products, VBMI for fifth bits.
 
 use std::arch::x86_64::*;
 
 use super::{
-    Task,
-    activations::{Activations, BLOCK},
-    avx512_panels::{Group, Panel},
-    blocks::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0},
-    portable,
-    weights::Dtype,
+    Task, rows,
+    simd::{Move, Rows, Simd},
 };
-
-pub(super) const ROWS: usize = 16;
 
 /// Runs the rows of a task.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[target_feature(enable = "avx512vbmi")]
 pub(super) fn multiply(task: &Task<'_>) {
-    if task.weights.rows < ROWS {
-        return portable::multiply(task);
-    }
-    match task.weights.dtype {
-        Dtype::F32 | Dtype::F16 | Dtype::Bf16 => portable::multiply_floats(task),
-        Dtype::Q4_0 => panels::<Q4_0>(task),
-        Dtype::Q4_1 => panels::<Q4_1>(task),
-        Dtype::Q5_0 => panels::<Q5_0>(task),
-        Dtype::Q5_1 => panels::<Q5_1>(task),
-        Dtype::Q8_0 => panels::<Q8_0>(task),
-        Dtype::Q4K => panels::<Q4K>(task),
-        Dtype::Q5K => panels::<Q5K>(task),
-        Dtype::Q6K => panels::<Q6K>(task),
-    }
+    // SAFETY: this function enables the instructions.
+    unsafe { rows::multiply::<Avx512>(task) }
 }
 
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[target_feature(enable = "avx512vbmi")]
-fn panels<F: Panel>(task: &Task<'_>) {
-    for row in task.rows.clone().step_by(ROWS) {
-        let mut first = 0;
-        while first < task.inputs.len() {
-            first += match task.inputs.len() - first {
-                1 => panel::<F, 1>(task, row, first),
-                2 | 3 => panel::<F, 2>(task, row, first),
-                4..8 => panel::<F, 4>(task, row, first),
-                _ => panel::<F, 8>(task, row, first),
+struct Avx512;
+
+impl Simd for Avx512 {
+    const ROWS: usize = 16;
+    const TILE: usize = 8;
+    const OFFSET_EIGHT_BITS: bool = true;
+    type Int = __m512i;
+    type Float = __m512;
+
+    #[inline(always)]
+    unsafe fn gather(rows: Rows, at: usize) -> __m512i {
+        // SAFETY: the caller's duty.
+        unsafe {
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let offsets = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(rows.stride as i32));
+            _mm512_i32gather_epi32::<1>(offsets, rows.start.add(at).cast())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn quads(rows: Rows, at: usize) -> [__m512i; 4] {
+        // SAFETY: the caller's duty.
+        unsafe {
+            let load = |row: usize| _mm_loadu_si128(rows.start.add(row * rows.stride + at).cast());
+            let four = |row: usize| {
+                let lanes = _mm512_castsi128_si512(load(row));
+                let lanes = _mm512_inserti32x4::<1>(lanes, load(row + 4));
+                let lanes = _mm512_inserti32x4::<2>(lanes, load(row + 8));
+                _mm512_inserti32x4::<3>(lanes, load(row + 12))
             };
+            let (a, b, c, d) = (four(0), four(1), four(2), four(3));
+            let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab_low, cd_low),
+                _mm512_unpackhi_epi64(ab_low, cd_low),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
         }
     }
-}
 
-/// Multiplies the panel that begins at `row` with the `N` inputs from `first` on, returns `N`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[target_feature(enable = "avx512vbmi")]
-fn panel<F: Panel, const N: usize>(task: &Task<'_>, row: usize, first: usize) -> usize {
-    let weights = task.weights;
-    // A panel at the end that has not 16 rows begins earlier; its first lanes are not written.
-    let skipped = (row + ROWS).saturating_sub(weights.rows);
-    let top = row - skipped;
-    let stride = weights.row_bytes();
-    let bytes = &weights.bytes[top * stride..][..ROWS * stride];
-    let inputs: [&Activations; N] = std::array::from_fn(|n| task.inputs[first + n]);
-    let groups = stride / F::BYTES;
-    assert!(inputs.iter().all(|x| x.scales.len() == groups * F::BLOCKS), "inputs are a row long");
-    let mut sums = [_mm512_setzero_ps(); N];
-    for g in 0..groups {
-        // SAFETY: `g` is below the number of groups of a row, and `bytes` holds 16 rows.
-        let group = unsafe { Group::new(bytes.as_ptr().add(g * F::BYTES), stride) };
-        if first == 0 {
-            prefetch::<F>(bytes, g);
-        }
-        // SAFETY: the instructions are there, and the group is whole.
-        let head = unsafe { F::head(group) };
-        for unit in 0..F::UNITS {
-            // SAFETY: as above.
-            let raw = unsafe { F::raw(group, unit) };
-            for part in 0..F::BLOCKS / F::UNITS {
-                let block = unit * (F::BLOCKS / F::UNITS) + part;
-                add_block::<F, N>((&head, &raw), block, &inputs, g, &mut sums);
-            }
-        }
+    #[inline(always)]
+    unsafe fn low_nibbles(quad: __m512i) -> __m512i {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_and_si512(quad, _mm512_set1_epi8(15)) }
     }
-    let lanes = u16::MAX << skipped;
-    for (n, sum) in sums.into_iter().enumerate() {
-        // SAFETY: `top + 16` rows at most are in an output, and the lanes before `row`, which
-        // belong to another task, are masked.
-        unsafe { _mm512_mask_storeu_ps(task.outputs[first + n].add(top), lanes, sum) };
-    }
-    N
-}
 
-/// Adds the products with one block of the group `g`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[target_feature(enable = "avx512vbmi")]
-fn add_block<F: Panel, const N: usize>(
-    (head, raw): (&F::Head, &F::Raw),
-    block: usize,
-    inputs: &[&Activations; N],
-    g: usize,
-    sums: &mut [__m512; N],
-) {
-    let at = g * F::BLOCKS + block;
-    let halves = if F::HALVES { 2 } else { 1 };
-    // SAFETY: the instructions are there.
-    let scales = unsafe { F::scales(head, block) };
-    for half in 0..halves {
-        let mut dots: [__m512i; N] = std::array::from_fn(|n| {
-            // SAFETY: `panel` checked that the inputs have this block.
-            let offset = |bits| unsafe {
-                let sum = if F::HALVES {
-                    *inputs[n].negative_half_sums.get_unchecked(2 * at + half)
-                } else {
-                    *inputs[n].negative_sums.get_unchecked(at)
-                };
-                _mm512_sll_epi32(_mm512_set1_epi32(sum), _mm_cvtsi32_si128(bits))
-            };
-            F::OFFSET.map_or(_mm512_setzero_si512(), |bits| offset(bits.cast_signed()))
-        });
-        for k in half * 8 / halves..(half + 1) * 8 / halves {
-            // SAFETY: the instructions are there.
-            let quad = unsafe { F::quad(head, raw, block, k) };
-            for (dot, x) in dots.iter_mut().zip(inputs) {
-                // SAFETY: `panel` checked that the inputs have this block.
-                let four = unsafe { x.quants.as_ptr().add(at * BLOCK + 4 * k).cast::<i32>() };
-                // SAFETY: as above; the read need not be aligned.
-                let four = unsafe { four.read_unaligned() };
-                *dot = _mm512_dpbusd_epi32(*dot, quad, _mm512_set1_epi32(four));
-            }
-        }
-        for n in 0..N {
-            // SAFETY: `panel` checked that the inputs have this block.
-            let scale = _mm512_set1_ps(unsafe { *inputs[n].scales.get_unchecked(at) });
-            let scale = _mm512_mul_ps(scales[half], scale);
-            sums[n] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots[n]), sums[n]);
-        }
+    #[inline(always)]
+    unsafe fn high_nibbles(quad: __m512i) -> __m512i {
+        // SAFETY: the caller's duty.
+        unsafe { Self::low_nibbles(_mm512_srli_epi32::<4>(quad)) }
     }
-    if F::MINIMUM {
-        // SAFETY: the instructions are there.
-        let minimum = unsafe { F::minimum(head, block) };
-        for n in 0..N {
-            // SAFETY: `panel` checked that the inputs have this block.
-            let sum = _mm512_set1_ps(unsafe { *inputs[n].sums.get_unchecked(at) });
-            sums[n] = _mm512_fmadd_ps(minimum, sum, sums[n]);
-        }
-    }
-}
 
-/// Asks for the piece of the next panel that corresponds to this group: panels follow each other
-/// in memory, but 16 rows are read side by side, which the hardware does not foresee.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn prefetch<F: Panel>(panel: &[u8], g: usize) {
-    let ahead = panel.as_ptr().wrapping_add(panel.len() + g * F::BYTES * ROWS);
-    for line in 0..(F::BYTES * ROWS).div_ceil(64) {
-        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * line).cast());
+    #[inline(always)]
+    unsafe fn merge(quad: __m512i, bits: __m512i, place: Move, mask: i8) -> __m512i {
+        // SAFETY: the caller's duty.
+        unsafe {
+            let turn = _mm512_set1_epi32(place.to as i32 - place.from as i32);
+            let bits = _mm512_rolv_epi32(bits, turn);
+            _mm512_ternarylogic_epi32::<0xf8>(quad, bits, _mm512_set1_epi8(mask))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fifth_bits(quad: __m512i, bits: __m512i, k: usize) -> __m512i {
+        // Each byte takes eight bits of its 64 from a place on, so that the one wanted is the
+        // fifth: 4 k - 4 and up in the lower lane, 4 k + 28 and up in the upper, modulo 64.
+        let first = 0x1f1e_1d1c_fffe_fdfc_u64;
+        // SAFETY: the caller's duty.
+        unsafe {
+            let first = _mm512_set1_epi64(first.cast_signed());
+            let places = _mm512_add_epi8(first, _mm512_set1_epi8(4 * k as i8));
+            let bits = _mm512_multishift_epi64_epi8(places, bits);
+            _mm512_ternarylogic_epi32::<0xf8>(quad, bits, _mm512_set1_epi8(16))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn eight_bits(quad: __m512i) -> __m512i {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_xor_si512(quad, _mm512_set1_epi8(-128)) }
+    }
+
+    #[inline(always)]
+    unsafe fn low_float(lanes: __m512i) -> __m512 {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(lanes)) }
+    }
+
+    #[inline(always)]
+    unsafe fn high_float(lanes: __m512i) -> __m512 {
+        // SAFETY: the caller's duty.
+        unsafe { Self::low_float(_mm512_srli_epi32::<16>(lanes)) }
+    }
+
+    #[inline(always)]
+    unsafe fn unsigned_byte(lanes: __m512i, byte: usize) -> __m512 {
+        // SAFETY: the caller's duty.
+        unsafe {
+            let low = _mm512_srl_epi32(lanes, _mm_cvtsi32_si128(8 * byte as i32));
+            _mm512_cvtepi32_ps(_mm512_and_si512(low, _mm512_set1_epi32(255)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed_byte(lanes: __m512i, byte: usize) -> __m512 {
+        // SAFETY: the caller's duty.
+        unsafe {
+            let high = _mm512_sll_epi32(lanes, _mm_cvtsi32_si128(24 - 8 * byte as i32));
+            _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn int(value: i32) -> __m512i {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_set1_epi32(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn float(value: f32) -> __m512 {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_float(lanes: __m512i) -> __m512 {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_cvtepi32_ps(lanes) }
+    }
+
+    #[inline(always)]
+    unsafe fn negative(a: __m512) -> __m512 {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_xor_ps(a, _mm512_set1_ps(-0.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: __m512i, quad: __m512i, x: i32) -> __m512i {
+        // SAFETY: the caller's duty.
+        unsafe { _mm512_dpbusd_epi32(sum, quad, _mm512_set1_epi32(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_eight_bits(sum: __m512i, quad: __m512i, x: i32) -> __m512i {
+        // SAFETY: the caller's duty.
+        unsafe { Self::dot(sum, quad, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(lanes: __m512, to: *mut f32, skipped: usize) {
+        // SAFETY: the caller's duty; masked lanes are not touched.
+        unsafe { _mm512_mask_storeu_ps(to, u16::MAX << skipped, lanes) }
     }
 }

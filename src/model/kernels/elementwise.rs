@@ -16,10 +16,18 @@ macro_rules! versions {
             fn avx512($($arg: $type),*) {
                 body($($arg),*);
             }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,f16c")]
+            fn avx2($($arg: $type),*) {
+                body($($arg),*);
+            }
             match isa.set() {
                 // SAFETY: an `Isa` of this set exists where the instructions do.
                 #[cfg(target_arch = "x86_64")]
                 $crate::model::kernels::isa::Set::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::model::kernels::isa::Set::Avx2 => unsafe { avx2($($arg),*) },
                 $crate::model::kernels::isa::Set::Portable => body($($arg),*),
             }
         }

@@ -11,6 +11,8 @@ pub(crate) struct Isa(Set);
 pub(super) enum Set {
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
     Portable,
 }
 
@@ -25,6 +27,9 @@ impl Isa {
             let avx512 = avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq");
             if avx512 && has!("avx512vl") && has!("avx512vnni") && has!("avx512vbmi") {
                 all.push(Self(Set::Avx512));
+            }
+            if avx2 {
+                all.push(Self(Set::Avx2));
             }
         }
         all.push(Self(Set::Portable));
@@ -50,6 +55,9 @@ impl Isa {
             // SAFETY: `all` has asked for these instructions.
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => unsafe { super::avx512::multiply(task) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { super::avx2::multiply(task) },
             Set::Portable => portable::multiply(task),
         }
     }

@@ -11,14 +11,20 @@ use std::ops::Range;
 mod activations;
 mod attention;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512_panels;
+mod avx512;
 mod blocks;
 mod elementwise;
 mod isa;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 mod pool;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod rows;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 mod weights;
 
 pub(super) use activations::Activations;
