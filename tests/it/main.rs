@@ -5,12 +5,11 @@
 mod boundaries;
 mod duet;
 mod model;
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
 mod real;
 mod report;
 mod scripted;
 mod server;
 mod store;
+mod tiny;
 mod tokenizer;
 mod tokenizer_files;

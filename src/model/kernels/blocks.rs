@@ -132,7 +132,7 @@ fn scale_and_minimum(packed: &[u8], index: usize) -> (u8, u8) {
 /// Quants of block `index` where pairs of blocks share bytes, the second in the high nibbles.
 fn paired_nibbles(bytes: &[u8], index: usize) -> [u8; 32] {
     let bytes = &bytes[index / 2 * 32..][..32];
-    std::array::from_fn(|k| if index % 2 == 0 { bytes[k] & 15 } else { bytes[k] >> 4 })
+    std::array::from_fn(|k| if index.is_multiple_of(2) { bytes[k] & 15 } else { bytes[k] >> 4 })
 }
 
 fn k_block(bytes: &[u8], index: usize, quants: [u8; 32]) -> Block {
