@@ -49,10 +49,6 @@ impl Decoder {
     /// # Errors
     /// If the file needs something this decoder does not do, or is not consistent.
     pub fn from_gguf(gguf: &Gguf, pool: &Pool) -> Result<Self, LoadError> {
-        Self::with_isa(gguf, pool, Isa::best())
-    }
-
-    pub(super) fn with_isa(gguf: &Gguf, pool: &Pool, isa: Isa) -> Result<Self, LoadError> {
         let config = Config::from_gguf(gguf)?;
         let mut tensors = Tensors::new(gguf);
         let embedding = tensors.table("token_embd.weight", config.width)?;
@@ -67,7 +63,7 @@ impl Decoder {
         let output_norm = tensors.vector("output_norm.weight", config.width)?;
         let frequencies = frequencies(&mut tensors, &config)?;
         tensors.finish()?;
-        let pool = pool.clone();
+        let (isa, pool) = (Isa::best(), pool.clone());
         Ok(Self { config, isa, pool, embedding, layers, output_norm, output, frequencies })
     }
 

@@ -11,5 +11,6 @@ mod report;
 mod scripted;
 mod server;
 mod store;
+mod tiny;
 mod tokenizer;
 mod tokenizer_files;

@@ -1,15 +1,32 @@
-//! The decoder against llama.cpp's figures on the real models.
+//! The decoder: against llama.cpp's figures on the real models, and against itself.
 
-use std::{path::Path, sync::OnceLock};
+use std::{num::NonZeroUsize, path::Path};
 
+use candle_core::quantized::gguf_file::Value as Metadata;
 use serde_json::Value;
 use tutti::{
     gguf::Gguf,
-    model::{Decoder, LanguageModel, Pool, Row, Want},
+    model::{Decoder, KvCache, LanguageModel, LoadError, ModelError, Pool, Row, Want},
+    tokenizer::Tokenizer,
     vocab::TokenId,
 };
 
-use crate::real;
+use crate::{
+    real,
+    tiny::{LLAMA, QWEN2, Shape, Tiny},
+};
+
+fn pool(threads: usize) -> Pool {
+    Pool::new(NonZeroUsize::new(threads).unwrap())
+}
+
+fn forward(model: &Decoder, cache: &mut KvCache, tokens: &[TokenId], want: Want) -> Vec<f32> {
+    let mut logits = Vec::new();
+    model.forward(&mut [Row { cache, tokens, want, logits: &mut logits }]).unwrap();
+    logits
+}
+
+// Against llama.cpp.
 
 /// One prompt continued greedily by llama.cpp.
 struct Case {
@@ -19,40 +36,27 @@ struct Case {
     top: Vec<Vec<(usize, f64)>>,
 }
 
-fn cases(model: &str) -> Vec<Case> {
+fn cases(model: &str, tokenizer: &Tokenizer) -> Vec<Case> {
     let fixture: Value = serde_json::from_str(include_str!("../fixtures/greedy.json")).unwrap();
-    let ids: Value =
-        serde_json::from_str(&std::fs::read_to_string("/tmp/model/ids.json").unwrap()).unwrap();
-    let token = |id: &Value| TokenId(u32::try_from(id.as_u64().unwrap()).unwrap());
-    let tokens = |ids: &Value| ids.as_array().unwrap().iter().map(token).collect::<Vec<_>>();
-    let list = fixture["models"][model].as_array().unwrap();
-    list.iter()
-        .zip(ids[model].as_array().unwrap())
-        .map(|(case, ids)| Case {
-            prompt: tokens(ids),
-            tokens: tokens(&case["tokens"]),
-            top: case["top5"]
-                .as_array()
-                .unwrap()
+    let list = |value: &Value| value.as_array().unwrap().clone();
+    let id = |value: &Value| value.as_u64().unwrap();
+    list(&fixture["models"][model])
+        .iter()
+        .map(|case| Case {
+            prompt: tokenizer.encode(case["prompt"].as_str().unwrap().as_bytes()),
+            tokens: list(&case["tokens"])
+                .iter()
+                .map(|token| TokenId(u32::try_from(id(token)).unwrap()))
+                .collect(),
+            top: list(&case["top5"])
                 .iter()
                 .map(|top| {
-                    let pair = |pair: &Value| {
-                        (pair[0].as_u64().unwrap() as usize, pair[1].as_f64().unwrap())
-                    };
-                    top.as_array().unwrap().iter().map(pair).collect()
+                    let pair = |pair: &Value| (id(&pair[0]) as usize, pair[1].as_f64().unwrap());
+                    list(top).iter().map(pair).collect()
                 })
                 .collect(),
         })
         .collect()
-}
-
-fn pool() -> &'static Pool {
-    static POOL: OnceLock<Pool> = OnceLock::new();
-    POOL.get_or_init(Pool::with_all_cores)
-}
-
-fn load(path: &Path) -> Decoder {
-    Decoder::from_gguf(&Gguf::open(path).unwrap(), pool()).unwrap()
 }
 
 fn log_probabilities(logits: &[f32]) -> Vec<f64> {
@@ -65,82 +69,257 @@ fn argmax(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap()
 }
 
-/// Follows llama.cpp's tokens and returns each position's disagreements in log-probability.
-fn follow(model: &Decoder, case: &Case) -> Vec<(f64, f64)> {
-    let mut cache = model.new_cache();
-    let mut logits = Vec::new();
+/// Differences from llama.cpp over all prompts, led along its tokens.
+#[derive(Debug, Default)]
+struct Disagreement {
+    /// Its log-probability of one of its five likeliest tokens, and ours minus it.
+    log_probabilities: Vec<(f64, f64)>,
+    /// Where we would have gone another way: by how much it liked its own better.
+    partings: Vec<f64>,
+}
+
+fn follow(model: &Decoder, case: &Case, found: &mut Disagreement) {
     let tokens = [&case.prompt[..], &case.tokens[..case.tokens.len() - 1]].concat();
-    let row = Row { cache: &mut cache, tokens: &tokens, want: Want::All, logits: &mut logits };
-    model.forward(&mut [row]).unwrap();
-    let mut differences = Vec::new();
+    let logits = forward(model, &mut model.new_cache(), &tokens, Want::All);
     let mut top = case.top.iter().peekable();
     let ours = logits.chunks(model.vocab_size()).skip(case.prompt.len() - 1);
-    for (step, (logits, token)) in ours.zip(&case.tokens).enumerate() {
+    for (logits, token) in ours.zip(&case.tokens) {
+        // Where characters take several tokens there are figures for the last of these only.
+        let whole = case.top.len() == case.tokens.len();
+        let Some(top) = top.next_if(|top| whole || top[0].0 == token.0 as usize) else { continue };
         let log = log_probabilities(logits);
         let choice = argmax(logits);
-        // Where a character took several tokens there are figures for the last of them only.
-        let whole = case.top.len() == case.tokens.len();
-        let top = top.next_if(|top| whole || top[0].0 == token.0 as usize);
         if choice != token.0 as usize {
-            let gap = top.map(|top| {
-                top[0].1 - top.iter().find(|(id, _)| *id == choice).map_or(-99.0, |top| top.1)
-            });
-            println!("parting {step} {} vs {choice} gap {gap:?}", token.0);
+            let theirs = top.iter().find(|(id, _)| *id == choice);
+            found.partings.push(theirs.map_or(f64::INFINITY, |theirs| top[0].1 - theirs.1));
         }
-        differences
-            .extend(top.into_iter().flatten().map(|&(id, theirs)| (theirs, log[id] - theirs)));
+        found.log_probabilities.extend(top.iter().map(|&(id, p)| (p, log[id] - p)));
     }
-    differences
+    assert!(top.next().is_none(), "all of llama.cpp's figures were used");
+}
+
+/// How far from llama.cpp is near enough, in nats. Both sides round activations to 8 bits, in
+/// other ways, so neither is exact. Measured here with weights widened to F32, which leaves that
+/// out: the distances llama.cpp to exact, ours to exact, and ours to llama.cpp are all alike.
+struct Tolerance {
+    /// Of the tokens llama.cpp gives more than e^-1.
+    likely: f64,
+    /// Of all.
+    mean: f64,
+    largest: f64,
+    partings: usize,
+    widest_parting: f64,
+}
+
+fn assert_follows(path: &Path, name: &str, tolerance: &Tolerance) {
+    let gguf = Gguf::open(path).unwrap();
+    let model = Decoder::from_gguf(&gguf, &pool(2)).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    let mut found = Disagreement::default();
+    for case in cases(name, &tokenizer) {
+        follow(&model, &case, &mut found);
+    }
+    let all: Vec<f64> = found.log_probabilities.iter().map(|&(_, error)| error).collect();
+    let likely: Vec<f64> =
+        found.log_probabilities.iter().filter(|(p, _)| *p > -1.0).map(|&(_, e)| e).collect();
+    let mean = |errors: &[f64]| errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len() as f64;
+    let bias = all.iter().sum::<f64>() / all.len() as f64;
+    let largest = all.iter().fold(0.0_f64, |most, e| most.max(e.abs()));
+    let figures = format!(
+        "likely {:.4}, mean {:.4}, largest {largest:.3}, bias {bias:.4}, partings {:.3?}",
+        mean(&likely),
+        mean(&all),
+        found.partings
+    );
+    assert!(mean(&likely) < tolerance.likely, "{figures}");
+    assert!(mean(&all) < tolerance.mean, "{figures}");
+    assert!(largest < tolerance.largest, "{figures}");
+    assert!(bias.abs() < 0.02, "{figures}");
+    assert!(found.partings.len() <= tolerance.partings, "{figures}");
+    assert!(found.partings.iter().all(|&gap| gap < tolerance.widest_parting), "{figures}");
 }
 
 #[test]
 fn smollm2_follows_llama_cpp() {
-    let model = load(&real::smollm2());
-    let d: Vec<_> =
-        cases("SmolLM2-135M-Instruct.Q4_1").iter().flat_map(|case| follow(&model, case)).collect();
-    report(&d);
+    // Found: likely 0.022, mean 0.096, largest 0.77; exact arithmetic: 0.021, 0.096, 0.69. Exact
+    // arithmetic also parts at the widest gap (0.41).
+    let tolerance =
+        Tolerance { likely: 0.03, mean: 0.12, largest: 1.0, partings: 11, widest_parting: 0.45 };
+    assert_follows(&real::smollm2(), "SmolLM2-135M-Instruct.Q4_1", &tolerance);
 }
 
 #[test]
 fn qwen_follows_llama_cpp() {
-    let model = load(&real::qwen());
-    let d: Vec<_> = cases("qwen2.5-coder-0.5b-instruct-q4_k_m")
-        .iter()
-        .flat_map(|case| follow(&model, case))
-        .collect();
-    report(&d);
+    // Found: likely 0.010, mean 0.057, largest 0.51; exact arithmetic: 0.008, 0.050, 0.40.
+    let tolerance =
+        Tolerance { likely: 0.015, mean: 0.075, largest: 0.75, partings: 7, widest_parting: 0.25 };
+    assert_follows(&real::qwen(), "qwen2.5-coder-0.5b-instruct-q4_k_m", &tolerance);
 }
 
-fn report(d: &[(f64, f64)]) {
-    for floor in [-0.5, -1.0, -2.0, -4.0, -8.0, -99.0] {
-        let e: Vec<f64> = d.iter().filter(|d| d.0 > floor).map(|d| d.1).collect();
-        println!(
-            "above {floor}: {} mean {:.4} bias {:.4} max {:.4}",
-            e.len(),
-            e.iter().map(|e| e.abs()).sum::<f64>() / e.len() as f64,
-            e.iter().sum::<f64>() / e.len() as f64,
-            e.iter().fold(0.0_f64, |m, e| m.max(e.abs()))
-        );
+// Against itself, to the bit.
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|logit| logit.to_bits()).collect()
+}
+
+fn tokens(count: usize, salt: usize, vocab: usize) -> Vec<TokenId> {
+    (0..count)
+        .map(|i| TokenId(u32::try_from((i * i * 31 + i * 7 + salt * 13) % vocab).unwrap()))
+        .collect()
+}
+
+/// The same tokens in one call, in odd chunks, one by one, among other sequences, on one thread
+/// and on three, and after a rollback.
+fn assert_cuts_do_not_matter(gguf: &Gguf, count: usize) {
+    let alone = Decoder::from_gguf(gguf, &pool(1)).unwrap();
+    let model = Decoder::from_gguf(gguf, &pool(3)).unwrap();
+    let vocab = model.vocab_size();
+    let text = tokens(count, 1, vocab);
+    let whole = bits(&forward(&alone, &mut alone.new_cache(), &text, Want::All));
+    let last = &whole[whole.len() - vocab..];
+    assert_eq!(whole.len(), count * vocab);
+
+    assert_eq!(bits(&forward(&model, &mut model.new_cache(), &text, Want::All)), whole);
+    assert_eq!(bits(&forward(&model, &mut model.new_cache(), &text, Want::Last)), last);
+
+    for chunk in [1, 7, 30] {
+        let mut cache = model.new_cache();
+        let chunks: Vec<f32> = text
+            .chunks(chunk)
+            .flat_map(|chunk| forward(&model, &mut cache, chunk, Want::All))
+            .collect();
+        assert_eq!(bits(&chunks), whole, "in chunks of {chunk}");
+        assert_eq!(cache.tokens(), text);
+    }
+
+    let mut cache = model.new_cache();
+    let half = count / 2;
+    assert!(forward(&model, &mut cache, &text[..half], Want::Nothing).is_empty());
+    forward(&model, &mut cache, &tokens(count / 3, 5, vocab), Want::Nothing);
+    let mut copy = cache.clone();
+    for cache in [&mut cache, &mut copy] {
+        let rest = cache.sync(&text);
+        assert_eq!(rest, &text[half..]);
+        assert_eq!(bits(&forward(&model, cache, rest, Want::Last)), last, "after a rollback");
+    }
+
+    // Rows of unequal length, of which the second is ours.
+    let mut caches = [(); 4].map(|()| model.new_cache());
+    forward(&model, &mut caches[1], &text[..half], Want::Nothing);
+    let mut logits = [(); 4].map(|()| Vec::new());
+    let others = [tokens(3, 2, vocab), text[half..].to_vec(), tokens(1, 3, vocab), text.clone()];
+    let wants = [Want::All, Want::Last, Want::Nothing, Want::All];
+    let mut rows: Vec<Row<'_>> = caches
+        .iter_mut()
+        .zip(&mut logits)
+        .zip(others.iter().zip(wants))
+        .map(|((cache, logits), (tokens, want))| Row { cache, tokens, want, logits })
+        .collect();
+    model.forward(&mut rows).unwrap();
+    assert_eq!(bits(&logits[1]), last, "in a batch");
+    assert_eq!(bits(&logits[3]), whole, "in a batch");
+    assert_eq!(logits[0].len(), 3 * vocab);
+    assert!(logits[2].is_empty());
+}
+
+#[test]
+fn a_result_does_not_depend_on_calls_batches_or_threads() {
+    for shape in [&LLAMA, &QWEN2] {
+        let (_file, gguf) = Tiny::new(shape).write();
+        assert_cuts_do_not_matter(&gguf, 137);
     }
 }
 
 #[test]
-fn exact() {
-    for (path, exact, name) in [
-        (real::smollm2(), "/tmp/model/smol32.gguf", "SmolLM2-135M-Instruct.Q4_1"),
-        (real::qwen(), "/tmp/model/qwen32.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m"),
+fn smollm2s_results_do_not_depend_on_calls_batches_or_threads() {
+    assert_cuts_do_not_matter(&Gguf::open(&real::smollm2()).unwrap(), 21);
+}
+
+#[test]
+fn rope_divisors_change_the_result_only_after_the_first_position() {
+    let logits = |shape: &Shape, divisor: Option<f32>| {
+        let mut tiny = Tiny::new(shape);
+        if let Some(divisor) = divisor {
+            let pairs = shape.width / shape.heads / 2;
+            tiny.add("rope_freqs.weight", &vec![divisor; pairs]);
+        }
+        let (_file, gguf) = tiny.write();
+        let model = Decoder::from_gguf(&gguf, &pool(1)).unwrap();
+        let text = tokens(2, 1, shape.vocab);
+        forward(&model, &mut model.new_cache(), &text, Want::All)
+    };
+    let (plain, one, eight) =
+        (logits(&LLAMA, None), logits(&LLAMA, Some(1.0)), logits(&LLAMA, Some(8.0)));
+    assert_eq!(bits(&plain), bits(&one));
+    assert_eq!(bits(&plain[..77]), bits(&eight[..77]));
+    assert_ne!(bits(&plain[77..]), bits(&eight[77..]));
+}
+
+// What is refused.
+
+#[test]
+fn a_bad_row_is_refused_before_any_cache_is_touched() {
+    let (_file, gguf) = Tiny::new(&LLAMA).write();
+    let model = Decoder::from_gguf(&gguf, &pool(1)).unwrap();
+    let text = tokens(20, 1, 77);
+    let mut full = model.new_cache();
+    forward(&model, &mut full, &tokens(290, 1, 77), Want::Nothing);
+    let refused = |cache: &mut KvCache, tokens: &[TokenId]| {
+        let mut good = model.new_cache();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let result = model.forward(&mut [
+            Row { cache: &mut good, tokens: &text, want: Want::Last, logits: &mut first },
+            Row { cache, tokens, want: Want::Last, logits: &mut second },
+        ]);
+        assert!(good.tokens().is_empty());
+        result.unwrap_err()
+    };
+    let error = refused(&mut full, &text[..11]);
+    assert!(matches!(error, ModelError::ContextFull { capacity: 300, wanted: 301 }), "{error}");
+    let error = refused(&mut model.new_cache(), &[TokenId(76), TokenId(77)]);
+    assert!(matches!(error, ModelError::TokenOutOfRange { token: 77, vocab_size: 77 }), "{error}");
+    let (_other_file, other) = Tiny::new(&QWEN2).write();
+    let other = Decoder::from_gguf(&other, &pool(1)).unwrap();
+    let error = refused(&mut other.new_cache(), &text);
+    assert!(matches!(error, ModelError::ForeignCache { .. }), "{error}");
+    assert_eq!(full.tokens().len(), 290);
+    forward(&model, &mut full, &text[..10], Want::Last);
+}
+
+fn refusal(change: impl FnOnce(&mut Tiny)) -> String {
+    let mut tiny = Tiny::new(&QWEN2);
+    change(&mut tiny);
+    let (_file, gguf) = tiny.write();
+    let error: LoadError = Decoder::from_gguf(&gguf, &pool(1)).err().unwrap();
+    error.to_string()
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_by_name() {
+    let set = |key: &'static str, value: Metadata| refusal(move |tiny| tiny.set(key, value));
+    let text = |text: &str| Metadata::String(text.to_owned());
+    for (message, named) in [
+        (set("general.architecture", text("gemma3")), "gemma3"),
+        (
+            set("qwen2.attention.sliding_window", Metadata::U32(512)),
+            "qwen2.attention.sliding_window",
+        ),
+        (set("qwen2.expert_count", Metadata::U32(8)), "qwen2.expert_count"),
+        (set("qwen2.rope.scaling.type", text("yarn")), "yarn"),
+        (set("qwen2.rope.scaling.factor", Metadata::F32(4.0)), "qwen2.rope.scaling.factor"),
+        (set("qwen2.rope.dimension_count", Metadata::U32(32)), "qwen2.rope.dimension_count"),
+        (set("qwen2.rope.freq_base", Metadata::F32(f32::NAN)), "qwen2.rope.freq_base"),
+        (set("qwen2.attention.head_count_kv", Metadata::U32(3)), "qwen2.attention.head_count_kv"),
+        (set("qwen2.attention.head_count", Metadata::U32(0)), "qwen2.attention.head_count"),
+        (set("qwen2.block_count", Metadata::U32(1)), "blk.1."),
+        (set("qwen2.block_count", Metadata::U32(3)), "blk.2."),
+        (set("qwen2.feed_forward_length", Metadata::U32(256)), "ffn_gate.weight"),
+        (
+            refusal(|tiny| tiny.tensors.retain(|(name, _)| name != "output_norm.weight")),
+            "output_norm.weight",
+        ),
+        (refusal(|tiny| tiny.add("blk.0.attn_q_norm.weight", &[1.0; 64])), "attn_q_norm"),
     ] {
-        let ours = load(&path);
-        let exact = load(Path::new(exact));
-        let cases = cases(name);
-        let a: Vec<_> = cases.iter().flat_map(|case| follow(&ours, case)).collect();
-        let b: Vec<_> = cases.iter().flat_map(|case| follow(&exact, case)).collect();
-        println!("ours - llama");
-        report(&a);
-        println!("exact - llama");
-        report(&b);
-        let c: Vec<_> = a.iter().zip(&b).map(|(a, b)| (a.0, a.1 - b.1)).collect();
-        println!("ours - exact");
-        report(&c);
+        assert!(message.contains(named), "{message}");
     }
 }

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn attention_is_the_weighted_mean_of_the_values() {
+    fn attention_is_the_weighted_mean_of_the_values_on_all_instruction_sets() {
         let wave = |i: usize| (i as f32 * 0.37).sin();
         for (positions, head_dim, heads, kv_heads) in [(1, 64, 3, 2), (5, 8, 1, 1), (77, 20, 7, 3)]
         {
@@ -107,20 +107,29 @@ mod tests {
             };
             let (keys, values) = (narrow(3), narrow(500));
             let queries: Vec<f32> = (0..heads * head_dim).map(|i| 3.0 * wave(i + 9)).collect();
-            let mut out = vec![f32::NAN; queries.len()];
             let offset = (kv_heads - 1) * head_dim;
-            attend(
-                Isa::best(),
-                &mut Attention {
-                    queries: &queries,
-                    out: &mut out,
-                    keys: &keys,
-                    values: &values,
-                    stride,
-                    offset,
-                    head_dim,
-                },
-            );
+            let on = |isa: Isa| {
+                let mut out = vec![f32::NAN; queries.len()];
+                let (queries, keys, values) = (&queries[..], &keys[..], &values[..]);
+                attend(
+                    isa,
+                    &mut Attention {
+                        queries,
+                        out: &mut out,
+                        keys,
+                        values,
+                        stride,
+                        offset,
+                        head_dim,
+                    },
+                );
+                out
+            };
+            let out = on(Isa::portable());
+            let bits = |out: Vec<f32>| out.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            for isa in Isa::all() {
+                assert_eq!(bits(on(isa)), bits(out.clone()), "{isa:?}");
+            }
             let at = |half: &[u16], t: usize, d: usize| {
                 f64::from(f16::from_bits(half[t * stride + offset + d]).to_f32())
             };

@@ -171,4 +171,27 @@ mod tests {
             assert!((f64::from(out.values[i]) - exact).abs() < 1e-5 * exact.abs().max(1e-3));
         }
     }
+
+    #[test]
+    fn all_instruction_sets_give_the_same_bits() {
+        for length in [32, 96, 160, 576] {
+            let wave = |from: f32| -> Vec<f32> {
+                (0..length).map(|i| (i as f32 * 0.61 + from).sin() * 9.0).collect()
+            };
+            let all = |isa: Isa| -> Vec<u32> {
+                let (mut normed, mut gated) = (Activations::new(length), Activations::new(length));
+                let mut sum = wave(2.0);
+                norm_and_quantize(isa, &wave(0.0), &wave(1.0), 1e-5, &mut normed);
+                gate_and_quantize(isa, &wave(3.0), &wave(4.0), &mut gated);
+                add(isa, &mut sum, &wave(5.0));
+                let floats = [normed.values, normed.scales, gated.values, gated.sums, sum].concat();
+                let quants = normed.quants.iter().chain(&gated.quants);
+                let quants = quants.map(|&quant| i32::from(quant).cast_unsigned());
+                floats.iter().map(|value| value.to_bits()).chain(quants).collect()
+            };
+            for isa in Isa::all() {
+                assert_eq!(all(isa), all(Isa::portable()), "{isa:?}");
+            }
+        }
+    }
 }
