@@ -65,6 +65,7 @@ pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyho
         max_sequences: engine.max_sequences,
         queue: engine.queue,
         prefill_chunk: engine.prefill_chunk,
+        kept_tokens: engine.kept_tokens,
     };
     Engine::start(ensembles(config, model, bars)?, settings).context("cannot start the engine")
 }

@@ -68,6 +68,7 @@ fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Pr
             raw.prefill_chunk,
             defaults.prefill_chunk,
         )?,
+        kept_tokens: raw.kept_tokens.unwrap_or(defaults.kept_tokens),
     })
 }
 

@@ -53,6 +53,8 @@ pub struct EngineConfig {
     pub queue: usize,
     /// The most prompt tokens of one forward.
     pub prefill_chunk: usize,
+    /// The most tokens of ended texts that each ensemble keeps read; 0 keeps none.
+    pub kept_tokens: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -142,7 +144,13 @@ impl Default for Config {
         Self {
             default_model: "duet".to_owned(),
             paths: Paths { cache: None, vocab_maps: None, models: None },
-            engine: EngineConfig { threads: None, max_sequences: 8, queue: 64, prefill_chunk: 128 },
+            engine: EngineConfig {
+                threads: None,
+                max_sequences: 8,
+                queue: 64,
+                prefill_chunk: 128,
+                kept_tokens: 4096,
+            },
             sampling: SamplingParams {
                 temperature: 0.7,
                 top_k: None,

@@ -41,7 +41,7 @@ fn paths(Paths { cache, vocab_maps, models }: &Paths) -> String {
 }
 
 fn engine(engine: &EngineConfig) -> String {
-    let EngineConfig { threads, max_sequences, queue, prefill_chunk } = engine;
+    let EngineConfig { threads, max_sequences, queue, prefill_chunk, kept_tokens } = engine;
     let threads = threads.unwrap_or(0);
     format!(
         "[engine]\n\
@@ -52,7 +52,10 @@ fn engine(engine: &EngineConfig) -> String {
          # Requests that may wait for a place; more are refused.\n\
          queue = {queue}\n\
          # The most prompt tokens of one forward.\n\
-         prefill_chunk = {prefill_chunk}\n"
+         prefill_chunk = {prefill_chunk}\n\
+         # Tokens of ended texts that each ensemble keeps read, for texts that begin alike; 0\n\
+         # keeps none.\n\
+         kept_tokens = {kept_tokens}\n"
     )
 }
 

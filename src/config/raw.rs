@@ -30,6 +30,7 @@ pub(super) struct Engine {
     pub(super) max_sequences: Option<usize>,
     pub(super) queue: Option<usize>,
     pub(super) prefill_chunk: Option<usize>,
+    pub(super) kept_tokens: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

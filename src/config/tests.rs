@@ -39,6 +39,7 @@ threads = 3
 max_sequences = 4
 queue = 5
 prefill_chunk = 6
+kept_tokens = 7
 [sampling]
 temperature = 0.1
 top_k = 40
@@ -66,8 +67,14 @@ fn every_key_is_read() {
     assert_eq!(config.paths.models, Some(PathBuf::from("../more")));
     let engine = &config.engine;
     assert_eq!(
-        (engine.threads, engine.max_sequences, engine.queue, engine.prefill_chunk),
-        (Some(3), 4, 5, 6)
+        (
+            engine.threads,
+            engine.max_sequences,
+            engine.queue,
+            engine.prefill_chunk,
+            engine.kept_tokens
+        ),
+        (Some(3), 4, 5, 6, 7)
     );
     let sampling = &config.sampling;
     assert_eq!(

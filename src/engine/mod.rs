@@ -41,11 +41,13 @@ pub struct EngineConfig {
     pub queue: usize,
     /// The most prompt tokens a member reads in one step, so that others' pieces keep coming.
     pub prefill_chunk: usize,
+    /// The most tokens of ended texts that each ensemble keeps read, for texts that begin alike.
+    pub kept_tokens: usize,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { max_sequences: 8, queue: 64, prefill_chunk: 256 }
+        Self { max_sequences: 8, queue: 64, prefill_chunk: 256, kept_tokens: 4096 }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{EngineConfig, Event, FinishReason, GenerateError, Usage, output::Output};
 use crate::{
-    ensemble::{Ensemble, Sequence, Step, StepError},
+    ensemble::{Ensemble, Sequence, Step, StepError, Workspace},
     vocab::Piece,
 };
 
@@ -35,6 +35,8 @@ struct Running {
     /// Steps whose text has not been sent yet.
     unsent: usize,
     started: bool,
+    /// False once a step failed: the caches may be half written.
+    sound: bool,
 }
 
 pub(super) struct Worker {
@@ -43,6 +45,8 @@ pub(super) struct Worker {
     config: EngineConfig,
     queue: VecDeque<Job>,
     running: Vec<Running>,
+    /// One for each ensemble that has been asked for anything.
+    workspaces: Vec<(Arc<Ensemble>, Workspace)>,
 }
 
 /// How often a thread that only waits for slow readers looks again.
@@ -57,15 +61,23 @@ impl Worker {
         waiting: Arc<AtomicUsize>,
         config: EngineConfig,
     ) -> Self {
-        Self { jobs, waiting, config, queue: VecDeque::new(), running: Vec::new() }
+        Self {
+            jobs,
+            waiting,
+            config,
+            queue: VecDeque::new(),
+            running: Vec::new(),
+            workspaces: Vec::new(),
+        }
     }
 
     /// Runs until the engine is dropped.
     pub(super) fn run(mut self) {
         while self.receive() {
             self.admit();
-            self.running.retain(|running| !running.job.events.is_closed());
+            self.retire();
             self.step();
+            self.retire();
         }
         let left = self.queue.iter().chain(self.running.iter().map(|running| &running.job));
         for job in left {
@@ -108,6 +120,7 @@ impl Worker {
             steps: 0,
             unsent: 0,
             started: false,
+            sound: true,
         }));
         self.waiting.fetch_sub(before - self.queue.len(), Ordering::AcqRel);
     }
@@ -120,18 +133,36 @@ impl Worker {
             let ensemble = first.job.ensemble.clone();
             let (mut group, others): (Vec<_>, Vec<_>) =
                 left.into_iter().partition(|running| Arc::ptr_eq(&running.job.ensemble, &ensemble));
-            step_group(&ensemble, &mut group, self.config.prefill_chunk);
+            let EngineConfig { prefill_chunk, kept_tokens, .. } = self.config;
+            let known = self.workspaces.iter().position(|(known, _)| Arc::ptr_eq(known, &ensemble));
+            let known = known.unwrap_or_else(|| {
+                let work = Workspace::new(&ensemble, prefill_chunk, kept_tokens);
+                self.workspaces.push((ensemble.clone(), work));
+                self.workspaces.len() - 1
+            });
+            step_group(&ensemble, &mut group, &mut self.workspaces[known].1);
             left = others;
         }
-        self.running.retain(|running| !running.job.events.is_closed());
+    }
+
+    /// Frees the places of what has ended or was cancelled; what it has read may serve others.
+    fn retire(&mut self) {
+        let ended = self.running.extract_if(.., |running| running.job.events.is_closed());
+        for Running { job, sound, .. } in ended {
+            let work =
+                self.workspaces.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &job.ensemble));
+            if let Some((_, work)) = work.filter(|_| sound) {
+                work.prefixes.keep(job.sequence);
+            }
+        }
     }
 }
 
 /// Steps sequences of one ensemble together and sends what each yields.
-fn step_group(ensemble: &Ensemble, group: &mut [&mut Running], prefill: usize) {
+fn step_group(ensemble: &Ensemble, group: &mut [&mut Running], work: &mut Workspace) {
     let mut sequences: Vec<&mut Sequence> =
         group.iter_mut().map(|running| &mut running.job.sequence).collect();
-    let stepped = catch_unwind(AssertUnwindSafe(|| ensemble.step(&mut sequences, prefill)));
+    let stepped = catch_unwind(AssertUnwindSafe(|| ensemble.step(&mut sequences, work)));
     match stepped {
         Ok(results) => {
             for (running, result) in group.iter_mut().zip(results) {
@@ -198,6 +229,7 @@ impl Running {
     }
 
     fn fail(&mut self, error: GenerateError) {
+        self.sound = false;
         self.send(Event::Failed(error));
         self.close();
     }

@@ -19,14 +19,23 @@
 
 mod load;
 mod mix;
+mod prefix;
 mod sequence;
 #[cfg(test)]
 mod tests;
+mod workspace;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model};
+pub use prefix::Prefixes;
 pub use sequence::{Sequence, StartError};
+pub use workspace::{Times, Workspace};
+
+use prefix::Start;
 
 use crate::{
     constrain::{ConstrainError, Grammars},
@@ -148,15 +157,23 @@ impl Ensemble {
     }
 
     /// One step of each sequence. A step forwards every sequence's few new tokens, and at most
-    /// `prefill` tokens a member of texts that it has still to read, first come first served.
-    /// What a sequence gets does not depend on the others.
+    /// `work.prefill` tokens a member of texts that it has still to read, first come first served;
+    /// what two of them, or one and a kept one, begin with alike is read once. What a sequence
+    /// gets does not depend on the others.
+    ///
+    /// # Panics
+    /// If `work` is another ensemble's.
     pub fn step(
         &self,
         sequences: &mut [&mut Sequence],
-        prefill: usize,
+        work: &mut Workspace,
     ) -> Vec<Result<Step, StepError>> {
+        assert_eq!(work.mix.len(), self.union.size(), "a workspace is made for its ensemble");
+        let mut lap = Instant::now();
         for member in 0..self.members.len() {
-            if let Err(source) = self.forward(member, sequences, prefill) {
+            let forwarded = self.forward(member, sequences, work.prefill, &work.prefixes);
+            workspace::lap(&mut lap, &mut work.times.forward[member]);
+            if let Err(source) = forwarded {
                 // The cause is not of one row alone, so no row of this call can go on.
                 let failed = |_: &&mut Sequence| {
                     Err(StepError::Member {
@@ -167,8 +184,7 @@ impl Ensemble {
                 return sequences.iter().map(failed).collect();
             }
         }
-        let mut mix = vec![0.0; self.union.size()];
-        sequences.iter_mut().map(|sequence| self.choose_and_commit(sequence, &mut mix)).collect()
+        sequences.iter_mut().map(|sequence| self.choose_and_commit(sequence, work)).collect()
     }
 
     /// Brings one member's caches up to date and leaves the logits after the last token.
@@ -177,11 +193,22 @@ impl Ensemble {
         member: usize,
         sequences: &mut [&mut Sequence],
         mut prefill: usize,
+        prefixes: &Prefixes,
     ) -> Result<(), ModelError> {
+        let mut waits = vec![false; sequences.len()];
+        for index in 0..sequences.len() {
+            if sequences[index].states[member].cache.tokens().is_empty() {
+                match prefix::start(member, sequences, index, prefixes) {
+                    Start::Alone => {}
+                    Start::From(cache) => sequences[index].states[member].cache = cache,
+                    Start::Wait => waits[index] = true,
+                }
+            }
+        }
         let mut rows = Vec::new();
-        for sequence in sequences.iter_mut() {
+        for (sequence, waits) in sequences.iter_mut().zip(waits) {
             let state = &mut sequence.states[member];
-            if state.ready {
+            if state.ready || waits {
                 continue;
             }
             let held = state.cache.tokens().len();
@@ -206,12 +233,15 @@ impl Ensemble {
     fn choose_and_commit(
         &self,
         sequence: &mut Sequence,
-        mix: &mut [f32],
+        work: &mut Workspace,
     ) -> Result<Step, StepError> {
         if !sequence.states.iter().all(|state| state.ready) {
             return Ok(Step::Prefill);
         }
+        let Workspace { mix, times, .. } = work;
+        let mut lap = Instant::now();
         self.mix(sequence, mix)?;
+        workspace::lap(&mut lap, &mut times.mix);
         if let Some(matching) = &mut sequence.matching {
             matching.mask(mix)?;
         }
@@ -220,7 +250,9 @@ impl Ensemble {
         if let Some(matching) = &mut sequence.matching {
             matching.commit(id)?;
         }
+        workspace::lap(&mut lap, &mut times.choose);
         self.commit(sequence, id);
+        workspace::lap(&mut lap, &mut times.commit);
         Ok(Step::Chose(id))
     }
 

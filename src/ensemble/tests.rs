@@ -8,7 +8,10 @@
 //! PADDED  LARGE, and two logits more than it has tokens
 //! ```
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use super::*;
 use crate::{
@@ -22,6 +25,14 @@ struct Toy {
     seed: u64,
     logits: usize,
     context: usize,
+    /// Tokens forwarded so far.
+    read: AtomicUsize,
+}
+
+impl Toy {
+    fn new(seed: u64, logits: usize, context: usize) -> Self {
+        Self { seed, logits, context, read: AtomicUsize::new(0) }
+    }
 }
 
 impl LanguageModel for Toy {
@@ -39,6 +50,7 @@ impl LanguageModel for Toy {
 
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
         for row in rows {
+            self.read.fetch_add(row.tokens.len(), Ordering::Relaxed);
             row.cache.append(row.tokens);
             row.logits.clear();
             if row.want == Want::Last {
@@ -74,7 +86,7 @@ fn member(seed: u64, weight: f32, words: &[&str]) -> Member {
     let padding = if seed % 2 == 1 { 2 } else { 0 };
     Member {
         name: format!("toy-{seed}"),
-        model: Arc::new(Toy { seed, logits: words.len() + 1 + padding, context: 1000 }),
+        model: Arc::new(Toy::new(seed, words.len() + 1 + padding, 1000)),
         tokenizer: tokenizer(words),
         weight,
     }
@@ -93,10 +105,15 @@ fn start(ensemble: &Ensemble, params: &SamplingParams) -> Sequence {
     Sequence::new(ensemble, prompts, params.clone(), None).unwrap()
 }
 
+/// Keeps nothing.
+fn work(ensemble: &Ensemble, prefill: usize) -> Workspace {
+    Workspace::new(ensemble, prefill, 0)
+}
+
 /// Steps until a piece is chosen.
 fn choose(ensemble: &Ensemble, sequence: &mut Sequence) -> UnionId {
     loop {
-        let result = ensemble.step(&mut [&mut *sequence], 4).pop().unwrap();
+        let result = ensemble.step(&mut [&mut *sequence], &mut work(ensemble, 4)).pop().unwrap();
         if let Step::Chose(id) = result.unwrap() {
             return id;
         }
@@ -188,7 +205,7 @@ fn the_mass_is_one_and_the_end_gets_the_mean_of_the_stop_masses() {
         ]);
         let mut sequence = start(&ensemble, &greedy());
         for member in 0..2 {
-            ensemble.forward(member, &mut [&mut sequence], 100).unwrap();
+            ensemble.forward(member, &mut [&mut sequence], 100, &Prefixes::new(0)).unwrap();
         }
         let stop_mass = |state: &super::sequence::MemberState, tokens: usize| {
             let sum: f64 = state.logits[..=tokens].iter().map(|&x| f64::from(x).exp()).sum();
@@ -267,8 +284,9 @@ fn sequences_stepped_together_write_what_each_writes_alone() {
         };
         let mut together: Vec<Sequence> = (0..3).map(open).collect();
         let mut chosen = vec![Vec::new(); 3];
+        let mut work = work(&ensemble, budget);
         while chosen.iter().any(|ids: &Vec<UnionId>| ids.len() < 20) {
-            let results = ensemble.step(&mut together.iter_mut().collect::<Vec<_>>(), budget);
+            let results = ensemble.step(&mut together.iter_mut().collect::<Vec<_>>(), &mut work);
             for (ids, result) in chosen.iter_mut().zip(results) {
                 if let Step::Chose(id) = result.unwrap() {
                     ids.push(id);
@@ -318,7 +336,7 @@ fn a_constraint_holds_whatever_the_members_would_have_said() {
 #[test]
 fn a_sequence_is_full_when_a_member_can_read_no_more() {
     let mut small = member(0, 0.5, SMALL);
-    small.model = Arc::new(Toy { seed: 0, logits: SMALL.len() + 1, context: 12 });
+    small.model = Arc::new(Toy::new(0, SMALL.len() + 1, 12));
     let ensemble = Ensemble::new(vec![small, member(1, 0.5, LARGE)]);
     assert_eq!(ensemble.context_length(), 12);
     let mut sequence = start(&ensemble, &sampled(3));
@@ -367,11 +385,93 @@ impl LanguageModel for Broken {
 fn a_member_that_fails_is_named() {
     for with_error in [true, false] {
         let mut broken = member(6, 0.5, LARGE);
-        let toy = Toy { seed: 6, logits: LARGE.len() + 1, context: 1000 };
+        let toy = Toy::new(6, LARGE.len() + 1, 1000);
         broken.model = Arc::new(Broken { toy, with_error });
         let ensemble = Ensemble::new(vec![member(2, 0.5, SMALL), broken]);
         let mut sequence = start(&ensemble, &greedy());
-        let error = ensemble.step(&mut [&mut sequence], 100).pop().unwrap().unwrap_err();
+        let mut work = work(&ensemble, 100);
+        let error = ensemble.step(&mut [&mut sequence], &mut work).pop().unwrap().unwrap_err();
         assert!(error.to_string().contains("`toy-6`"), "{error}");
     }
+}
+
+/// Two toy members whose count of forwarded tokens can be read.
+fn counted() -> (Ensemble, [Arc<Toy>; 2]) {
+    let toys = [
+        Arc::new(Toy::new(2, SMALL.len() + 1, 1000)),
+        Arc::new(Toy::new(4, LARGE.len() + 1, 1000)),
+    ];
+    let mut members = vec![member(2, 0.5, SMALL), member(4, 0.5, LARGE)];
+    for (member, toy) in members.iter_mut().zip(&toys) {
+        member.model = toy.clone();
+    }
+    (Ensemble::new(members), toys)
+}
+
+const OUTLINE: &str = "abc ab c. a b c ab. abc abc c a. b ab c abc. c c ab a b. ";
+
+fn section(ensemble: &Ensemble, name: &str, seed: u64) -> Sequence {
+    let prompts = ensemble.text_prompts(&format!("{OUTLINE}{name}"));
+    Sequence::new(ensemble, prompts, sampled(seed), None).unwrap()
+}
+
+#[test]
+fn what_several_texts_begin_with_is_read_once() {
+    let names = ["a.", "c c.", "b ab.", "c b."];
+    let alone: Vec<UnionId> = (0..)
+        .zip(names)
+        .map(|(seed, name)| {
+            let (ensemble, _) = counted();
+            choose(&ensemble, &mut section(&ensemble, name, seed))
+        })
+        .collect();
+    for budget in [3, 1000] {
+        let (ensemble, toys) = counted();
+        let mut sequences: Vec<Sequence> =
+            (0..).zip(names).map(|(seed, name)| section(&ensemble, name, seed)).collect();
+        let mut chosen = vec![None; names.len()];
+        let mut work = work(&ensemble, budget);
+        while chosen.contains(&None) {
+            let mut running: Vec<&mut Sequence> = sequences.iter_mut().collect();
+            let results = ensemble.step(&mut running, &mut work);
+            for (chosen, result) in chosen.iter_mut().zip(results) {
+                if let Step::Chose(id) = result.unwrap() {
+                    chosen.get_or_insert(id);
+                }
+            }
+        }
+        let chosen: Vec<UnionId> = chosen.into_iter().flatten().collect();
+        assert_eq!(chosen, alone, "with a budget of {budget}");
+        for toy in toys {
+            let (read, once) = (toy.read.load(Ordering::Relaxed), OUTLINE.len());
+            assert!(read < once + names.len() * 12, "{read} tokens for {once} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_text_that_has_ended_is_not_read_again_while_it_is_kept() {
+    let (ensemble, toys) = counted();
+    let mut keeping = Workspace::new(&ensemble, 1000, 200);
+    let mut first = section(&ensemble, "a.", 1);
+    let expected = choose(&ensemble, &mut first);
+    keeping.prefixes.keep(first);
+    let before = toys[0].read.load(Ordering::Relaxed);
+    let mut again = section(&ensemble, "a.", 1);
+    let result = ensemble.step(&mut [&mut again], &mut keeping).pop().unwrap();
+    assert_eq!(result.unwrap(), Step::Chose(expected));
+    assert_eq!(toys[0].read.load(Ordering::Relaxed) - before, 1, "only the last token");
+
+    // Other texts push it out.
+    for seed in 0..4 {
+        let mut other = section(&ensemble, &"c".repeat(80), seed);
+        choose(&ensemble, &mut other);
+        keeping.prefixes.keep(other);
+    }
+    let mut forgetful = work(&ensemble, 1000);
+    forgetful.prefixes.keep(again);
+    let before = toys[0].read.load(Ordering::Relaxed);
+    let mut third = section(&ensemble, "a.", 1);
+    ensemble.step(&mut [&mut third], &mut forgetful);
+    assert!(toys[0].read.load(Ordering::Relaxed) - before > OUTLINE.len(), "nothing was kept");
 }

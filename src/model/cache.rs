@@ -58,6 +58,24 @@ impl KvCache {
         &target[keep..]
     }
 
+    /// A copy of the first `tokens` tokens' keys and values, to go on from with another text.
+    ///
+    /// # Panics
+    /// If it holds fewer.
+    pub fn beginning(&self, tokens: usize) -> Self {
+        let end = tokens * self.width;
+        let copy = |layer: &Layer| Layer {
+            keys: layer.keys[..end].to_vec(),
+            values: layer.values[..end].to_vec(),
+        };
+        Self {
+            tokens: self.tokens[..tokens].to_vec(),
+            layers: self.layers.iter().map(copy).collect(),
+            width: self.width,
+            capacity: self.capacity,
+        }
+    }
+
     /// Sets what one layer holds at `position` and forgets all that came after it.
     ///
     /// # Panics

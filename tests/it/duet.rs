@@ -8,7 +8,8 @@ use std::{
 use tutti::{
     constrain::Constraint,
     ensemble::{
-        Ensemble, LoadedModel, MapOrigin, Member, Sequence, Step, load_ensemble, load_model,
+        Ensemble, LoadedModel, MapOrigin, Member, Sequence, Step, Workspace, load_ensemble,
+        load_model,
     },
     model::{LanguageModel, Pool, Row, Want},
     sampling::{Sampler, SamplingParams},
@@ -47,8 +48,9 @@ fn start(ensemble: &Ensemble, question: &str, params: &SamplingParams) -> Sequen
 }
 
 fn choose(ensemble: &Ensemble, sequence: &mut Sequence) -> UnionId {
+    let mut work = Workspace::new(ensemble, 512, 0);
     loop {
-        let result = ensemble.step(&mut [&mut *sequence], 512).pop().unwrap();
+        let result = ensemble.step(&mut [&mut *sequence], &mut work).pop().unwrap();
         if let Step::Chose(id) = result.unwrap() {
             return id;
         }
@@ -191,6 +193,7 @@ fn sequences_stepped_together_and_read_in_chunks_write_what_each_writes_alone() 
         .collect();
     let mut together: Vec<Sequence> =
         questions.iter().map(|question| start(&duet, question, &sampled(9))).collect();
+    let mut work = Workspace::new(&duet, 17, 0);
     let mut ended = [false; 2];
     let mut steps = [0; 2];
     while ended.contains(&false) {
@@ -199,7 +202,7 @@ fn sequences_stepped_together_and_read_in_chunks_write_what_each_writes_alone() 
         let indices: Vec<usize> = running.iter().map(|(index, _)| *index).collect();
         let mut sequences: Vec<&mut Sequence> =
             running.iter_mut().map(|(_, sequence)| &mut **sequence).collect();
-        for (index, result) in indices.into_iter().zip(duet.step(&mut sequences, 17)) {
+        for (index, result) in indices.into_iter().zip(duet.step(&mut sequences, &mut work)) {
             if let Step::Chose(id) = result.unwrap() {
                 steps[index] += 1;
                 ended[index] = id == duet.union().end() || steps[index] == 12;

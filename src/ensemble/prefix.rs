@@ -1,0 +1,94 @@
+//! Texts that begin alike are read once.
+//!
+//! A sequence that has read nothing yet takes over the keys and values of the longest beginning
+//! that another text shares with its own: one that is being written, or one that has ended and is
+//! [kept](Prefixes). If one that came before it is just reading that beginning, it waits for it
+//! instead of reading it too. Results do not change by a bit, for a model's keys and values do
+//! not depend on how its tokens were cut into calls.
+
+use std::collections::VecDeque;
+
+use super::Sequence;
+use crate::{model::KvCache, vocab::TokenId};
+
+/// Shorter beginnings are read again: templates begin alike for every conversation.
+const SHORTEST: usize = 16;
+
+/// The caches of sequences that have ended, up to a number of tokens; the oldest go first.
+#[derive(Debug)]
+pub struct Prefixes {
+    /// A cache for each member, the latest sequence last.
+    kept: VecDeque<Vec<KvCache>>,
+    capacity: usize,
+}
+
+impl Prefixes {
+    /// Keeps at most `capacity` tokens for each member; 0 keeps nothing.
+    pub fn new(capacity: usize) -> Self {
+        Self { kept: VecDeque::new(), capacity }
+    }
+
+    /// Takes over what a sequence that ends has read and written.
+    pub fn keep(&mut self, sequence: Sequence) {
+        self.kept.push_back(sequence.states.into_iter().map(|state| state.cache).collect());
+        while self.tokens() > self.capacity {
+            self.kept.pop_front();
+        }
+    }
+
+    /// Of the member that holds most.
+    fn tokens(&self) -> usize {
+        let members = self.kept.front().map_or(0, Vec::len);
+        let of = |member: usize| {
+            self.kept.iter().map(|caches| caches[member].tokens().len()).sum::<usize>()
+        };
+        (0..members).map(of).max().unwrap_or(0)
+    }
+}
+
+/// What a sequence that has read nothing should do for one member.
+pub(super) enum Start {
+    /// Read from the beginning.
+    Alone,
+    /// Go on from here.
+    From(KvCache),
+    /// Let the sequence before it read what they share.
+    Wait,
+}
+
+/// Looks for the longest beginning that the sequence at `index` shares with another.
+pub(super) fn start(
+    member: usize,
+    sequences: &[&mut Sequence],
+    index: usize,
+    prefixes: &Prefixes,
+) -> Start {
+    let target = &sequences[index].states[member].target;
+    let running = sequences.iter().map(|sequence| &sequence.states[member].cache);
+    let kept = prefixes.kept.iter().map(|caches| &caches[member]);
+    let best = running
+        .chain(kept)
+        .map(|cache| (shared(cache.tokens(), target), cache))
+        .max_by_key(|&(length, _)| length);
+    let (length, cache) = best.expect("the sequence itself is among them");
+    let coming = sequences[..index]
+        .iter()
+        .map(|sequence| &sequence.states[member])
+        .filter(|state| !state.ready)
+        .map(|state| shared(&state.target, target))
+        .max();
+    if coming.is_some_and(|coming| coming >= SHORTEST && coming > length) {
+        Start::Wait
+    } else if length >= SHORTEST {
+        Start::From(cache.beginning(length))
+    } else {
+        Start::Alone
+    }
+}
+
+/// The length of the common beginning, but never all of `target`: its last token has to be read
+/// for the logits after it.
+fn shared(tokens: &[TokenId], target: &[TokenId]) -> usize {
+    let common = tokens.iter().zip(target).take_while(|(a, b)| a == b).count();
+    common.min(target.len() - 1)
+}
