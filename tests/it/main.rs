@@ -4,6 +4,7 @@
 
 mod boundaries;
 mod duet;
+mod engine;
 mod model;
 mod real;
 mod report;

@@ -1,0 +1,342 @@
+//! The engine on toy models: many requests at once, stops, cancels, failures.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use tutti::{
+    constrain::Constraint,
+    engine::{
+        Engine, EngineConfig, Event, FinishReason, Generate, GenerateError, GenerateRequest,
+        Generation, Prompt, StopConditions, Usage,
+    },
+    ensemble::{Ensemble, Member},
+    model::{KvCache, LanguageModel, ModelError, Row, Want},
+    sampling::SamplingParams,
+    tokenizer::{
+        PreTokenizer, SpecToken, TokenRole, Tokenizer, TokenizerSpec,
+        chat::{Message, Role},
+    },
+    vocab::TokenId,
+};
+
+/// Logits hash the whole history; the end of the text is made rare.
+struct Toy {
+    seed: u64,
+    logits: usize,
+    mood: Mood,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Well,
+    /// Fails when a text says `c`.
+    Fails,
+    /// Panics there.
+    Panics,
+}
+
+const CONTEXT: usize = 400;
+/// The token of `c` in every toy vocabulary.
+const C: TokenId = TokenId(2);
+
+impl LanguageModel for Toy {
+    fn vocab_size(&self) -> usize {
+        self.logits
+    }
+
+    fn context_length(&self) -> usize {
+        CONTEXT
+    }
+
+    fn new_cache(&self) -> KvCache {
+        KvCache::default()
+    }
+
+    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
+        let said_c = rows.iter().any(|row| row.tokens.contains(&C));
+        match self.mood {
+            Mood::Fails if said_c => {
+                return Err(ModelError::ContextFull { capacity: 1, wanted: 2 });
+            }
+            Mood::Panics if said_c => panic!("a toy panics, as the test wants"),
+            _ => {}
+        }
+        for row in rows {
+            row.cache.append(row.tokens);
+            row.logits.clear();
+            if row.want == Want::Last {
+                row.logits.extend((0..self.logits).map(|id| {
+                    let mut hasher = DefaultHasher::new();
+                    (self.seed, row.cache.tokens(), id).hash(&mut hasher);
+                    let rare = if id + 1 == self.logits { 5.0 } else { 0.0 };
+                    (hasher.finish() % 10_000) as f32 / 2_000.0 - rare
+                }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `a b c é` in bytes, joined pieces if `large`, JSON's signs, and the end.
+fn tokenizer(large: bool) -> Arc<Tokenizer> {
+    let mut words: Vec<&[u8]> =
+        vec![b"a", b"b", b"c", b"\xc3", b"\xa9", b" ", b"[", b"]", b",", b"1", b"2"];
+    let mut merges: Vec<(&[u8], &[u8])> = Vec::new();
+    if large {
+        words.extend([&b"ab"[..], b"bc", b"\xc3\xa9", b" a"]);
+        merges.extend([(&b"a"[..], &b"b"[..]), (b"b", b"c"), (b"\xc3", b"\xa9"), (b" ", b"a")]);
+    }
+    let normal = words.iter().map(|&word| SpecToken::new(word, TokenRole::Normal));
+    let end = SpecToken::new("<end>", TokenRole::Control);
+    let mut spec = TokenizerSpec::new(normal.chain([end]).collect(), PreTokenizer::Gpt2);
+    spec.stops = vec![TokenId(u32::try_from(words.len()).unwrap())];
+    spec.merges = merges.into_iter().map(|(left, right)| (left.to_vec(), right.to_vec())).collect();
+    spec.chat_template = Some(
+        "{% for m in messages %}{% if m.content == 'b' %}{{ raise_exception('no b') }}{% endif %}\
+         {{ m.content }}{% endfor %}"
+            .to_owned(),
+    );
+    Arc::new(Tokenizer::from_spec(spec).unwrap())
+}
+
+fn ensemble(mood: Mood) -> Arc<Ensemble> {
+    let member = |seed: u64, large: bool, mood: Mood| {
+        let tokenizer = tokenizer(large);
+        let model = Toy { seed, logits: tokenizer.len(), mood };
+        let name = format!("toy-{seed}");
+        Member { name, model: Arc::new(model), tokenizer, weight: 0.5 }
+    };
+    Arc::new(Ensemble::new(vec![member(1, false, Mood::Well), member(2, true, mood)]))
+}
+
+fn engine(config: EngineConfig) -> Engine {
+    let models = [("duo", Mood::Well), ("fails", Mood::Fails), ("panics", Mood::Panics)];
+    let models = models.map(|(name, mood)| (name.to_owned(), ensemble(mood)));
+    Engine::start(models.into(), config).unwrap()
+}
+
+fn request(seed: u64) -> GenerateRequest {
+    GenerateRequest {
+        model: "duo".to_owned(),
+        prompt: Prompt::Chat(vec![Message { role: Role::User, content: "ab a".to_owned() }]),
+        sampling: SamplingParams { seed, ..SamplingParams::default() },
+        stop: StopConditions { max_tokens: Some(60), strings: Vec::new() },
+        constraint: None,
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Said {
+    text: String,
+    end: Result<(FinishReason, Usage), GenerateError>,
+}
+
+async fn listen(mut generation: Generation) -> Said {
+    let mut text = String::new();
+    let mut tokens_told = 0;
+    while let Some(event) = generation.next().await {
+        match event {
+            Event::Started { prompt_tokens } => assert!(prompt_tokens > 0 && text.is_empty()),
+            Event::Text { text: more, tokens } => {
+                assert!(!more.is_empty());
+                text += &more;
+                tokens_told += tokens;
+            }
+            Event::Finished { reason, usage } => {
+                assert!(tokens_told <= usage.completion_tokens);
+                assert!(generation.next().await.is_none(), "the end is the last event");
+                return Said { text, end: Ok((reason, usage)) };
+            }
+            Event::Failed(error) => return Said { text, end: Err(error) },
+        }
+    }
+    panic!("a generation ends with an event, after {text:?}");
+}
+
+async fn ask(engine: &Engine, request: GenerateRequest) -> Said {
+    let generation = engine.generate(request).unwrap();
+    tokio::time::timeout(Duration::from_secs(20), listen(generation)).await.unwrap()
+}
+
+/// A request whose reader reads nothing, so that it keeps its place; it has begun.
+async fn hog(engine: &Engine) -> Generation {
+    let mut endless = request(0);
+    endless.stop.max_tokens = None;
+    let mut generation = engine.generate(endless).unwrap();
+    generation.next().await.unwrap();
+    generation
+}
+
+#[tokio::test]
+async fn many_requests_at_once_say_what_each_says_alone() {
+    let engine = engine(EngineConfig { max_sequences: 5, prefill_chunk: 2, ..Default::default() });
+    let mut alone = Vec::new();
+    for seed in 0..12 {
+        alone.push(ask(&engine, request(seed)).await);
+    }
+    let together = (0..12).map(|seed| ask(&engine, request(seed)));
+    assert_eq!(futures::future::join_all(together).await, alone);
+    assert!(alone.iter().any(|said| said.text.contains('é')), "a character of two pieces");
+    assert!(alone.iter().any(|said| said.text != alone[0].text));
+}
+
+#[tokio::test]
+async fn max_tokens_is_the_number_of_fused_steps() {
+    let engine = engine(EngineConfig::default());
+    let mut short = request(3);
+    short.stop.max_tokens = Some(4);
+    let said = ask(&engine, short).await;
+    let usage = Usage { prompt_tokens: 4, completion_tokens: 4 };
+    assert_eq!(said.end, Ok((FinishReason::Length, usage)), "{said:?}");
+}
+
+#[tokio::test]
+async fn the_end_of_the_context_ends_the_text() {
+    let engine = engine(EngineConfig::default());
+    for seed in 0..40 {
+        let mut endless = request(seed);
+        endless.stop.max_tokens = None;
+        let said = ask(&engine, endless).await;
+        let (reason, usage) = said.end.unwrap();
+        if reason == FinishReason::Length {
+            // A step more than what the member that splits finest can still read.
+            assert_eq!(usage.completion_tokens.min(CONTEXT - 4 + 1), usage.completion_tokens);
+            return;
+        }
+    }
+    panic!("no text came to the end of the context");
+}
+
+#[tokio::test]
+async fn stop_strings_end_the_text_and_are_no_part_of_it() {
+    let engine = engine(EngineConfig::default());
+    let mut stopped = 0;
+    for seed in 0..20 {
+        let whole = ask(&engine, request(seed)).await.text;
+        for stop in ["ca", "é", "aab"] {
+            let mut with_stop = request(seed);
+            with_stop.stop.strings = vec![stop.to_owned(), "never".to_owned()];
+            let said = ask(&engine, with_stop).await;
+            match whole.find(stop) {
+                Some(at) => {
+                    assert_eq!(said.text, whole[..at], "{stop} in {whole}");
+                    assert_eq!(said.end.unwrap().0, FinishReason::Stop);
+                    stopped += 1;
+                }
+                None => assert_eq!(said.text, whole),
+            }
+        }
+    }
+    assert!(stopped > 10, "{stopped}");
+}
+
+#[tokio::test]
+async fn a_constraint_is_met_and_then_the_text_ends() {
+    let engine = engine(EngineConfig::default());
+    let schema = serde_json::json!({
+        "type": "array", "items": { "enum": [1, 2, 12] }, "minItems": 3, "maxItems": 5,
+    });
+    for seed in 0..20 {
+        let mut constrained = request(seed);
+        constrained.constraint = Some(Constraint::JsonSchema(schema.clone()));
+        let said = ask(&engine, constrained).await;
+        let value: Vec<u32> = serde_json::from_str(&said.text).unwrap();
+        assert!((3..=5).contains(&value.len()), "{value:?}");
+        assert_eq!(said.end.unwrap().0, FinishReason::Stop);
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_generation_frees_its_place() {
+    let engine = engine(EngineConfig { max_sequences: 1, ..Default::default() });
+    let first = hog(&engine).await;
+    let mut second = engine.generate(request(1)).unwrap();
+    let waited = tokio::time::timeout(Duration::from_millis(100), second.next()).await;
+    assert!(waited.is_err(), "the only place is taken");
+    drop(first);
+    let said = tokio::time::timeout(Duration::from_secs(20), listen(second)).await.unwrap();
+    assert_eq!(said, ask(&engine, request(1)).await);
+}
+
+#[tokio::test]
+async fn more_requests_than_the_queue_holds_are_refused_until_there_is_room() {
+    let engine = engine(EngineConfig { max_sequences: 1, queue: 2, ..Default::default() });
+    let first = hog(&engine).await;
+    let waiting = [engine.generate(request(1)).unwrap(), engine.generate(request(2)).unwrap()];
+    let refused = engine.generate(request(3)).err();
+    assert_eq!(refused, Some(GenerateError::QueueFull { waiting: 2 }));
+    drop((first, waiting));
+    // The places of the cancelled are seen to be free before long.
+    for _ in 0..200 {
+        if engine.generate(request(3)).is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the queue stayed full");
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_holds_nobody_up() {
+    let engine = engine(EngineConfig { max_sequences: 2, ..Default::default() });
+    let _unread = hog(&engine).await;
+    for seed in 0..5 {
+        ask(&engine, request(seed)).await.end.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_fails_or_panics_ends_its_requests_and_the_engine_goes_on() {
+    let engine = engine(EngineConfig::default());
+    for (model, named) in [("fails", "toy-2"), ("panics", "a member")] {
+        let mut failing = request(5);
+        failing.model = model.to_owned();
+        failing.prompt = Prompt::Chat(vec![Message { role: Role::User, content: "ac".to_owned() }]);
+        let said = ask(&engine, failing).await;
+        let Err(GenerateError::Member { member, .. }) = said.end else { panic!("{said:?}") };
+        assert_eq!(member, named);
+        ask(&engine, request(1)).await.end.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_said_at_once() {
+    let engine = engine(EngineConfig::default());
+    let content = |content: String| Prompt::Chat(vec![Message { role: Role::User, content }]);
+    let refused = |change: &dyn Fn(&mut GenerateRequest)| {
+        let mut wrong = request(0);
+        change(&mut wrong);
+        engine.generate(wrong).unwrap_err()
+    };
+    let unknown = refused(&|wrong| wrong.model = "solo".to_owned());
+    assert!(unknown.to_string().contains("duo, fails, panics"), "{unknown}");
+    let template = refused(&|wrong| wrong.prompt = content("b".to_owned()));
+    assert!(matches!(template, GenerateError::Template { .. }), "{template}");
+    assert!(template.to_string().contains("no b"), "{template}");
+    let empty = refused(&|wrong| wrong.prompt = content(String::new()));
+    assert!(matches!(empty, GenerateError::Template { .. }), "{empty}");
+    let long = refused(&|wrong| wrong.prompt = content("abc".repeat(150)));
+    let member = "toy-1".to_owned();
+    let (prompt_tokens, context_length) = (450, CONTEXT);
+    assert_eq!(long, GenerateError::PromptTooLong { member, prompt_tokens, context_length });
+    let schema = Constraint::JsonSchema(serde_json::json!({"type": "strang"}));
+    let constraint = refused(&|wrong| wrong.constraint = Some(schema.clone()));
+    assert!(matches!(constraint, GenerateError::Constraint { .. }), "{constraint}");
+}
+
+#[tokio::test]
+async fn an_engine_that_is_dropped_ends_every_stream() {
+    let engine = engine(EngineConfig { max_sequences: 1, ..Default::default() });
+    let mut endless = request(0);
+    endless.stop.max_tokens = None;
+    let running = engine.generate(endless).unwrap();
+    let waiting = engine.generate(request(1)).unwrap();
+    drop(engine);
+    let ends = futures::future::join(listen(running), listen(waiting)).await;
+    // The first may have come to its end before the engine was dropped.
+    assert!(ends.0.end.is_ok() || ends.0.end == Err(GenerateError::Stopped));
+    assert!(ends.1.end.is_ok() || ends.1.end == Err(GenerateError::Stopped));
+}
