@@ -31,6 +31,10 @@
 //!
 //! - `gguf` is a module of its own, because both the tokenizer and the model are read from the
 //!   same file and neither may know the other.
+//! - No candle tensor is on a model's way: weights stay as they lie in the mapped file and are
+//!   multiplied by kernels of our own, whose results are the same bits on every instruction set,
+//!   in every batch and on any number of threads. Candle reads the file and is the oracle of the
+//!   kernels' tests.
 //! - Union ids are the rank of the piece in byte order (`End` last). Ties then break by byte
 //!   string without a second table, and the ids do not depend on the order of the members.
 

@@ -102,7 +102,9 @@ impl<'g> Tensors<'g> {
             cols: shape[1],
         };
         let dtype = Dtype::new(entry.dtype).ok_or_else(refuse)?;
-        if !shape[1].is_multiple_of(dtype.block().0) {
+        let (weights, bytes) = dtype.block();
+        let size = (shape[1] / weights * bytes).checked_mul(shape[0]);
+        if !shape[1].is_multiple_of(weights) || size != Some(entry.range.len()) {
             return Err(refuse());
         }
         Ok(Matrix { dtype, shape, map: Arc::clone(self.gguf.map()), range: entry.range })

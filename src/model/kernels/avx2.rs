@@ -37,11 +37,8 @@ impl Simd for Avx2 {
     unsafe fn quads(rows: Rows, at: usize) -> [__m256i; 4] {
         // SAFETY: the caller's duty.
         unsafe {
-            let load = |row: usize| _mm_loadu_si128(rows.start.add(row * rows.stride + at).cast());
-            let two = |row: usize| {
-                _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(row)), load(row + 4))
-            };
-            let (a, b, c, d) = (two(0), two(1), two(2), two(3));
+            let (a, b) = (every_fourth(rows, at, 0), every_fourth(rows, at, 1));
+            let (c, d) = (every_fourth(rows, at, 2), every_fourth(rows, at, 3));
             let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
             let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
             [
@@ -202,5 +199,17 @@ impl Simd for Avx2 {
             let written = _mm256_cmpgt_epi32(lane, _mm256_set1_epi32(skipped as i32 - 1));
             _mm256_maskstore_ps(to, written, lanes);
         }
+    }
+}
+
+/// Sixteen bytes of rows `first` and `first + 4`.
+#[inline(always)]
+unsafe fn every_fourth(rows: Rows, at: usize, first: usize) -> __m256i {
+    // SAFETY: the caller's duty.
+    unsafe {
+        let start = rows.start.add(first * rows.stride + at);
+        let low = _mm256_castsi128_si256(_mm_loadu_si128(start.cast()));
+        let high = _mm_loadu_si128(start.add(4 * rows.stride).cast());
+        _mm256_inserti128_si256::<1>(low, high)
     }
 }

@@ -38,14 +38,8 @@ impl Simd for Avx512 {
     unsafe fn quads(rows: Rows, at: usize) -> [__m512i; 4] {
         // SAFETY: the caller's duty.
         unsafe {
-            let load = |row: usize| _mm_loadu_si128(rows.start.add(row * rows.stride + at).cast());
-            let four = |row: usize| {
-                let lanes = _mm512_castsi128_si512(load(row));
-                let lanes = _mm512_inserti32x4::<1>(lanes, load(row + 4));
-                let lanes = _mm512_inserti32x4::<2>(lanes, load(row + 8));
-                _mm512_inserti32x4::<3>(lanes, load(row + 12))
-            };
-            let (a, b, c, d) = (four(0), four(1), four(2), four(3));
+            let (a, b) = (every_fourth(rows, at, 0), every_fourth(rows, at, 1));
+            let (c, d) = (every_fourth(rows, at, 2), every_fourth(rows, at, 3));
             let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
             let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
             [
@@ -181,5 +175,19 @@ impl Simd for Avx512 {
     unsafe fn store(lanes: __m512, to: *mut f32, skipped: usize) {
         // SAFETY: the caller's duty; masked lanes are not touched.
         unsafe { _mm512_mask_storeu_ps(to, u16::MAX << skipped, lanes) }
+    }
+}
+
+/// Sixteen bytes of rows `first`, `first + 4`, `first + 8` and `first + 12`.
+#[inline(always)]
+unsafe fn every_fourth(rows: Rows, at: usize, first: usize) -> __m512i {
+    let four = 4 * rows.stride;
+    // SAFETY: the caller's duty.
+    unsafe {
+        let start = rows.start.add(first * rows.stride + at);
+        let lanes = _mm512_castsi128_si512(_mm_loadu_si128(start.cast()));
+        let lanes = _mm512_inserti32x4::<1>(lanes, _mm_loadu_si128(start.add(four).cast()));
+        let lanes = _mm512_inserti32x4::<2>(lanes, _mm_loadu_si128(start.add(2 * four).cast()));
+        _mm512_inserti32x4::<3>(lanes, _mm_loadu_si128(start.add(3 * four).cast()))
     }
 }

@@ -79,7 +79,10 @@ macro_rules! plain {
                     Plain {
                         scale: S::low_float(start),
                         minimum: S::high_float(start),
-                        bits: fifth.map_or(S::int(0), |at| S::gather(rows, at)),
+                        bits: match fifth {
+                            Some(at) => S::gather(rows, at),
+                            None => S::int(0),
+                        },
                     }
                 }
             }
@@ -130,14 +133,14 @@ impl<S: Simd> Shared<S> {
         unsafe {
             let (start, a) = (S::gather(rows, 0), S::gather(rows, 4));
             let (b, c) = (S::gather(rows, 8), S::gather(rows, 12));
-            let six = |bytes| S::merge(S::int(0), bytes, Move { from: 0, to: 0 }, 63);
+            let (none, stay) = (S::int(0), Move { from: 0, to: 0 });
             // The upper two bits of the first four factors are those of the last four.
             let upper = Move { from: 6, to: 4 };
             Self {
                 scale: S::low_float(start),
                 minimum: S::negative(S::high_float(start)),
-                scales: [six(a), S::merge(S::low_nibbles(c), a, upper, 48)],
-                minima: [six(b), S::merge(S::high_nibbles(c), b, upper, 48)],
+                scales: [S::merge(none, a, stay, 63), S::merge(S::low_nibbles(c), a, upper, 48)],
+                minima: [S::merge(none, b, stay, 63), S::merge(S::high_nibbles(c), b, upper, 48)],
             }
         }
     }
@@ -248,8 +251,9 @@ impl<S: Simd> Panel<S> for Q6K {
     unsafe fn raw(rows: Rows, unit: usize) -> Self::Raw {
         // SAFETY: the caller's duty.
         unsafe {
-            let low = [0, 32].map(|at| eight_quads::<S>(rows, 64 * unit + at));
-            (low, eight_quads::<S>(rows, 128 + 32 * unit))
+            let low = eight_quads::<S>(rows, 64 * unit);
+            let next = eight_quads::<S>(rows, 64 * unit + 32);
+            ([low, next], eight_quads::<S>(rows, 128 + 32 * unit))
         }
     }
 

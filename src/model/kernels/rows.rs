@@ -3,6 +3,9 @@
 //! A block's products end up in one lane, nothing is summed across lanes, and a decoded quad of
 //! weights serves several vectors. The same order of sums as [`super::portable`], hence the same
 //! bits.
+//!
+//! Everything between [`multiply`] and the instructions is inlined into one function that enables
+//! them. So there are no closures here, nor in the formats: they would be functions of their own.
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
@@ -117,18 +120,22 @@ unsafe fn add_block<S: Simd, F: Panel<S>, const N: usize>(
 ) {
     let at = g * F::BLOCKS + block;
     let halves = if F::HALVES { 2 } else { 1 };
-    let offset = F::OFFSET.filter(|_| !F::EIGHT_BITS || S::OFFSET_EIGHT_BITS);
+    let offset = if F::EIGHT_BITS && !S::OFFSET_EIGHT_BITS { None } else { F::OFFSET };
     // SAFETY: the caller's duty; quants are `BLOCK` a block, and reading four at once need not be
     // aligned.
     unsafe {
         for half in 0..halves {
-            let mut dots: [S::Int; N] = std::array::from_fn(|n| match offset {
-                Some(bits) if F::HALVES => {
-                    S::int(*inputs[n].negative_half_sums.get_unchecked(2 * at + half) << bits)
+            let mut dots = [S::int(0); N];
+            if let Some(bits) = offset {
+                for n in 0..N {
+                    let sum = if F::HALVES {
+                        *inputs[n].negative_half_sums.get_unchecked(2 * at + half)
+                    } else {
+                        *inputs[n].negative_sums.get_unchecked(at)
+                    };
+                    dots[n] = S::int(sum << bits);
                 }
-                Some(bits) => S::int(*inputs[n].negative_sums.get_unchecked(at) << bits),
-                None => S::int(0),
-            });
+            }
             for k in half * 8 / halves..(half + 1) * 8 / halves {
                 let quad = F::quad(head, raw, block, k);
                 for (dot, x) in dots.iter_mut().zip(inputs) {
