@@ -68,12 +68,12 @@ impl Sampler {
         let least = self.params.min_p.max(NEGLIGIBLE);
         let exponent = 1.0 / self.params.temperature;
         // A first cut before the costly power: what it drops, the power would put below `least`.
-        let untempered = least.powf(self.params.temperature) * 0.999;
+        let untempered = max * least.powf(self.params.temperature) * 0.999;
         probs
             .iter()
             .enumerate()
+            .filter(|&(_, &p)| p >= untempered)
             .map(|(index, &p)| (index, p / max))
-            .filter(|&(_, ratio)| ratio >= untempered)
             .map(|(index, ratio)| {
                 (index, if exponent == 1.0 { ratio } else { ratio.powf(exponent) })
             })

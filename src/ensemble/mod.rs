@@ -18,7 +18,6 @@
 //! A member of weight 0 is never run.
 
 mod load;
-mod mix;
 mod prefix;
 mod sequence;
 #[cfg(test)]
@@ -39,7 +38,7 @@ use prefix::Start;
 
 use crate::{
     constrain::{ConstrainError, Grammars},
-    model::{LanguageModel, ModelError, Row, Want},
+    model::{self, LanguageModel, ModelError, Row, Want},
     tokenizer::{TokenKind, Tokenizer, chat::Message},
     vocab::{Piece, TokenId, UnionId, UnionVocab, VocabMap},
 };
@@ -262,7 +261,7 @@ impl Ensemble {
         for ((member, map), state) in self.members.iter().zip(&self.maps).zip(&mut sequence.states)
         {
             map.mask(&mut state.logits);
-            mix::softmax(&mut state.logits)
+            model::softmax(&mut state.logits)
                 .ok_or_else(|| StepError::NotFinite { member: member.name.clone() })?;
             map.project_into(&state.logits, member.weight, mix);
         }

@@ -71,6 +71,14 @@ pub trait LanguageModel: Send + Sync {
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError>;
 }
 
+/// Logits to probabilities at temperature 1, in place; they sum to 1 within 3e-7. `None` if no
+/// logit is finite or one is not a number.
+pub fn softmax(logits: &mut [f32]) -> Option<()> {
+    let mut sound = false;
+    kernels::softmax(kernels::Isa::best(), logits, &mut sound);
+    sound.then_some(())
+}
+
 /// One sequence's share of a forward pass.
 pub struct Row<'a> {
     pub cache: &'a mut KvCache,

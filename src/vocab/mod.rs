@@ -37,6 +37,8 @@ pub struct UnionVocab {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VocabMap {
     to_union: Vec<u32>,
+    /// The tokens that are mapped nowhere.
+    nowhere: Vec<u32>,
 }
 
 /// Marks a token that stands for no piece.
@@ -58,9 +60,7 @@ impl UnionVocab {
 
     fn map_of(&self, member: &[Option<Piece>]) -> VocabMap {
         let id = |piece: &Piece| self.id(piece).expect("the union holds every member's pieces").0;
-        VocabMap {
-            to_union: member.iter().map(|piece| piece.as_ref().map_or(NOWHERE, id)).collect(),
-        }
+        VocabMap::new(member.iter().map(|piece| piece.as_ref().map_or(NOWHERE, id)).collect())
     }
 
     /// The number of pieces, `End` included.
@@ -91,6 +91,11 @@ impl UnionVocab {
 }
 
 impl VocabMap {
+    fn new(to_union: Vec<u32>) -> Self {
+        let nowhere = (0..).zip(&to_union).filter(|&(_, &id)| id == NOWHERE);
+        Self { nowhere: nowhere.map(|(token, _)| token).collect(), to_union }
+    }
+
     /// The number of the member's logits that this map covers.
     pub fn len(&self) -> usize {
         self.to_union.len()
@@ -125,10 +130,8 @@ impl VocabMap {
     /// If `logits` is not as long as the map.
     pub fn mask(&self, logits: &mut [f32]) {
         assert_eq!(logits.len(), self.to_union.len(), "one entry a logit");
-        for (logit, &id) in logits.iter_mut().zip(&self.to_union) {
-            if id == NOWHERE {
-                *logit = f32::NEG_INFINITY;
-            }
+        for &token in &self.nowhere {
+            logits[token as usize] = f32::NEG_INFINITY;
         }
     }
 }

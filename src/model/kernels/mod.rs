@@ -25,6 +25,7 @@ mod portable;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod simd;
+mod softmax;
 mod weights;
 
 pub(super) use activations::Activations;
@@ -32,6 +33,7 @@ pub(super) use attention::{Attention, attend};
 pub(super) use elementwise::{add, gate_and_quantize, norm_and_quantize, quantize};
 pub(super) use isa::Isa;
 pub use pool::Pool;
+pub(super) use softmax::softmax;
 pub(super) use weights::{Dtype, Weights};
 
 /// Rows are handed to threads in multiples of this many, the widest kernel's stride.
