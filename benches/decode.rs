@@ -11,9 +11,9 @@ use std::{
 
 use anyhow::Context as _;
 use tutti::{
+    bench::{self, Decode},
     gguf::Gguf,
-    model::{Decoder, KvCache, LanguageModel, Pool, Row, Want},
-    vocab::TokenId,
+    model::{Decoder, ModelError, Pool},
 };
 
 const RUNS: usize = 3;
@@ -34,11 +34,12 @@ fn main() -> anyhow::Result<()> {
         let model = Decoder::from_gguf(&Gguf::open(Path::new(&argument))?, &pool)?;
         println!("{argument}: loaded in {:.0?}, {} threads", start.elapsed(), pool.threads());
         for length in [128, 512] {
-            let time = best(|| prefill(&model, length));
+            let time = best(|| bench::prefill(&model, length))?;
             println!("  prefill {length:4}:  {:7.1} tok/s", per_second(length, time));
         }
         for batch in [1, 2, 4, 8] {
-            let time = best(|| decode(&model, batch));
+            let what = Decode { batch, prompt: 32, steps: STEPS };
+            let time = best(|| bench::decode(&model, what))?;
             println!("  decode x {batch}:     {:7.1} tok/s", per_second(batch * STEPS, time));
         }
         models.push(model);
@@ -47,46 +48,12 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn best(run: impl Fn() -> Duration) -> Duration {
-    (0..RUNS).map(|_| run()).min().unwrap_or_default()
+fn best(run: impl Fn() -> Result<Duration, ModelError>) -> Result<Duration, ModelError> {
+    (0..RUNS).try_fold(Duration::MAX, |best, _| Ok(best.min(run()?)))
 }
 
 fn per_second(tokens: usize, time: Duration) -> f64 {
     tokens as f64 / time.as_secs_f64()
-}
-
-/// Ordinary tokens, no two prompts alike.
-fn prompt(length: usize, salt: usize) -> Vec<TokenId> {
-    (0..length).map(|i| TokenId((300 + (i * 7919 + salt * 104_729) % 20_000) as u32)).collect()
-}
-
-fn prefill(model: &Decoder, length: usize) -> Duration {
-    let tokens = prompt(length, 0);
-    let (mut cache, mut logits) = (model.new_cache(), Vec::new());
-    let start = Instant::now();
-    let row = Row { cache: &mut cache, tokens: &tokens, want: Want::Last, logits: &mut logits };
-    model.forward(&mut [row]).expect("the prompt fits the context");
-    start.elapsed()
-}
-
-/// Steps of one token for each of `batch` sequences of some 32 tokens.
-fn decode(model: &Decoder, batch: usize) -> Duration {
-    let mut sequences: Vec<(KvCache, Vec<f32>)> =
-        (0..batch).map(|_| (model.new_cache(), Vec::new())).collect();
-    let mut step = |tokens: &[Vec<TokenId>]| {
-        let mut rows: Vec<Row<'_>> = sequences
-            .iter_mut()
-            .zip(tokens)
-            .map(|((cache, logits), tokens)| Row { cache, tokens, want: Want::Last, logits })
-            .collect();
-        model.forward(&mut rows).expect("the sequences fit the context");
-    };
-    step(&(0..batch).map(|salt| prompt(32, salt)).collect::<Vec<_>>());
-    let start = Instant::now();
-    for at in 0..STEPS {
-        step(&(0..batch).map(|salt| prompt(1, at * batch + salt)).collect::<Vec<_>>());
-    }
-    start.elapsed()
 }
 
 fn resident() -> anyhow::Result<String> {

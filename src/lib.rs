@@ -5,6 +5,7 @@
 //! ```text
 //! main -> everything
 //! server -> report -> engine -> ensemble -> {model, vocab, sampling, tokenizer, constrain}
+//! bench -> ensemble
 //! config, store: used by main only; gguf: a leaf under model and tokenizer
 //! ```
 //!
@@ -20,6 +21,7 @@
 //! | [`constrain`] | JSON schema to the set of allowed union pieces | know members |
 //! | [`ensemble`] | one token step: forward, project, mix, choose, commit | use HTTP, serde, queues |
 //! | [`engine`] | the thread that owns all sequences; [`engine::Generate`] | use axum or wire types |
+//! | [`bench`] | times forwards, steps and first tokens; a table of it | know engine, server, sockets |
 //! | [`server`] | the OpenAI-compatible HTTP API | use candle, do arithmetic |
 //! | [`report`] | plan, sections in parallel, one document | know that there is an ensemble, open sockets |
 //!
@@ -38,6 +40,7 @@
 //! - Union ids are the rank of the piece in byte order (`End` last). Ties then break by byte
 //!   string without a second table, and the ids do not depend on the order of the members.
 
+pub mod bench;
 pub mod config;
 pub mod constrain;
 pub mod engine;

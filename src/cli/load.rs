@@ -2,8 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    num::NonZero,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Instant,
 };
 
@@ -30,20 +33,21 @@ fn named(config: &Config) -> Vec<EnsembleConfig> {
     all
 }
 
-/// Loads what `model` needs, or everything; fetches the files that are missing.
+/// Loads what the named ones need, everything if none is named; fetches the files that are
+/// missing. Each is there once, in the configuration's order.
 pub(super) fn ensembles(
     config: &Config,
-    model: Option<&str>,
+    names: &[&str],
     bars: &Bars,
 ) -> anyhow::Result<Vec<(String, Arc<Ensemble>)>> {
     let mut wanted = named(config);
-    if let Some(model) = model {
-        let names: Vec<_> = wanted.iter().map(|known| known.name.clone()).collect();
-        wanted.retain(|known| known.name == model);
-        if wanted.is_empty() {
-            bail!("there is no ensemble or model `{model}`; there are: {}", names.join(", "));
+    for name in names {
+        if !wanted.iter().any(|known| known.name == *name) {
+            let known: Vec<_> = wanted.iter().map(|known| known.name.as_str()).collect();
+            bail!("there is no ensemble or model `{name}`; there are: {}", known.join(", "));
         }
     }
+    wanted.retain(|known| names.is_empty() || names.contains(&known.name.as_str()));
     let files = Files::open(config)?;
     let since = Instant::now();
     let bar = bars.bar();
@@ -67,7 +71,8 @@ pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyho
         prefill_chunk: engine.prefill_chunk,
         kept_tokens: engine.kept_tokens,
     };
-    Engine::start(ensembles(config, model, bars)?, settings).context("cannot start the engine")
+    Engine::start(ensembles(config, model.as_slice(), bars)?, settings)
+        .context("cannot start the engine")
 }
 
 /// Each model that is needed, once; all of them share one pool of threads.
@@ -84,11 +89,15 @@ fn models(
             paths.insert(member.model.clone(), files.store.ensure(manifest, progress)?);
         }
     }
-    let threads = config.engine.threads;
-    let pool = Pool::new(threads.map_or_else(std::thread::available_parallelism, |n| {
-        std::num::NonZero::new(n).ok_or_else(|| std::io::Error::other("no threads"))
-    })?);
+    let pool = Pool::new(threads(config)?);
     paths.into_iter().map(|(id, path)| Ok((id, ensemble::load_model(&path, &pool)?))).collect()
+}
+
+/// How many threads compute.
+pub(super) fn threads(config: &Config) -> io::Result<NonZero<usize>> {
+    config.engine.threads.map_or_else(thread::available_parallelism, |threads| {
+        NonZero::new(threads).ok_or_else(|| io::Error::other("no threads"))
+    })
 }
 
 fn members(ensemble: &EnsembleConfig, models: &BTreeMap<String, LoadedModel>) -> Vec<Member> {

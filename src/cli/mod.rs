@@ -1,5 +1,6 @@
 //! The subcommands: each opens what it needs and calls one function of the library.
 
+mod bench;
 mod load;
 mod report;
 mod serve;
@@ -39,6 +40,8 @@ enum Command {
         #[command(subcommand)]
         action: Option<ModelsAction>,
     },
+    /// Measure how fast models and ensembles are here, and where the time goes
+    Bench(bench::Args),
     /// Show what an ensemble's union vocabulary consists of
     Vocab {
         #[command(subcommand)]
@@ -75,6 +78,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Report(args) => report::run(&config, args),
         Command::Serve(args) => serve::run(&config, &args),
         Command::Models { action } => models(&config, action),
+        Command::Bench(args) => bench::run(&config, &args),
         Command::Vocab { action: VocabAction::Show { ensemble, examples } } => {
             vocab::show(&config, &ensemble, examples)
         }

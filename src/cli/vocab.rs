@@ -7,7 +7,7 @@ use tutti::{config::Config, ensemble::Ensemble, store::Bars, vocab::VocabSummary
 use super::load;
 
 pub(super) fn show(config: &Config, name: &str, examples: usize) -> anyhow::Result<()> {
-    let loaded = load::ensembles(config, Some(name), &Bars::stderr())?;
+    let loaded = load::ensembles(config, &[name], &Bars::stderr())?;
     let (_, ensemble) = loaded.first().expect("a name that is not known is an error above");
     Ok(write(name, ensemble, examples, &mut io::stdout())?)
 }

@@ -17,6 +17,11 @@ pub use cache::KvCache;
 pub use decoder::Decoder;
 pub use kernels::Pool;
 
+/// The name of the instructions that models compute with on this machine.
+pub fn instructions() -> &'static str {
+    kernels::Isa::best().name()
+}
+
 /// Why a file cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {

@@ -26,6 +26,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["ensemble", "constrain", "sampling", "tokenizer", "vocab"],
         &["axum", "serde", "candle_core"],
     ),
+    (
+        "bench",
+        &["ensemble", "model", "vocab", "sampling"],
+        &["axum", "tokio", "candle_core", "tokenizers"],
+    ),
     ("report", &["engine", "sampling", "tokenizer", "constrain"], &["axum", "candle_core"]),
     (
         "server",

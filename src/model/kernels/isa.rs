@@ -40,6 +40,17 @@ impl Isa {
         Self::all()[0]
     }
 
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "AVX2",
+            Set::Portable => "no vector instructions",
+        }
+    }
+
     /// What every machine has.
     #[cfg(test)]
     pub(crate) fn portable() -> Self {

@@ -1,0 +1,53 @@
+//! `tutti bench`.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use tutti::{
+    bench::{self, Machine, Plan},
+    config::Config,
+    store::{Bars, Progress},
+};
+
+use super::load;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// An ensemble, or one model alone; may be given again [default: all there are]
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
+    /// Write the figures as JSON too; `-` writes them to the output instead of the tables
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// One short round, for a first impression
+    #[arg(long)]
+    quick: bool,
+}
+
+pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
+    let names: Vec<&str> = args.model.iter().map(String::as_str).collect();
+    let bars = Bars::stderr();
+    let subjects = load::ensembles(config, &names, &bars)?;
+    let plan = Plan {
+        prefill_chunk: config.engine.prefill_chunk,
+        sampling: config.sampling.clone(),
+        ..if args.quick { Plan::quick() } else { Plan::full() }
+    };
+    let machine = Machine::here(load::threads(config)?.get());
+    let bar = bars.bar();
+    let report = bench::run(machine, &subjects, &plan, &|text| bar.note(text))?;
+    let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
+    let mut out = io::stdout();
+    match args.json.as_deref() {
+        Some(file) if file == Path::new("-") => Ok(out.write_all(json()?.as_bytes())?),
+        Some(file) => {
+            report.write(&mut out)?;
+            fs::write(file, json()?).with_context(|| format!("cannot write {}", file.display()))
+        }
+        None => Ok(report.write(&mut out)?),
+    }
+}
