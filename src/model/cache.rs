@@ -2,12 +2,14 @@
 
 use half::{f16, slice::HalfFloatSliceExt};
 
+use super::kernels::BLOCK;
 use crate::vocab::TokenId;
 
 /// Invariant: every layer holds at least `tokens.len()` positions; what lies beyond is left over
 /// from a rollback and is overwritten.
 ///
-/// Keys and values are 16-bit floats, position after position, in one run for each layer.
+/// Keys and values are 16-bit floats, in one run for each layer: values position after position,
+/// keys in blocks of positions, in each of which the same number of all of them stands together.
 #[derive(Clone, Debug, Default)]
 pub struct KvCache {
     tokens: Vec<TokenId>,
@@ -63,14 +65,13 @@ impl KvCache {
     /// # Panics
     /// If it holds fewer.
     pub fn beginning(&self, tokens: usize) -> Self {
-        let end = tokens * self.width;
-        let copy = |layer: &Layer| Layer {
-            keys: layer.keys[..end].to_vec(),
-            values: layer.values[..end].to_vec(),
+        let copy = |layer: usize| {
+            let (keys, values) = self.read(layer, tokens);
+            Layer { keys: keys.to_vec(), values: values.to_vec() }
         };
         Self {
             tokens: self.tokens[..tokens].to_vec(),
-            layers: self.layers.iter().map(copy).collect(),
+            layers: (0..self.layers.len()).map(copy).collect(),
             width: self.width,
             capacity: self.capacity,
         }
@@ -81,27 +82,39 @@ impl KvCache {
     /// # Panics
     /// If a position before this one was never written.
     pub(super) fn write(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
-        let (width, capacity) = (self.width, self.capacity);
+        let width = self.width;
         let Layer { keys, values } = &mut self.layers[layer];
-        for (store, new) in [(keys, key), (values, value)] {
-            assert!(store.len() >= position * width, "positions are written in order");
-            store.truncate(position * width);
-            if store.capacity() < store.len() + width {
-                let positions = (2 * position).clamp(64, capacity.max(position + 1));
-                store.reserve_exact(positions * width - store.len());
-            }
-            store.resize(store.len() + width, 0);
-            let at = position * width;
-            half::slice::HalfBitsSliceExt::reinterpret_cast_mut::<f16>(&mut store[at..])
-                .convert_from_f32_slice(new);
-        }
+        assert!(values.len() >= position * width, "positions are written in order");
+        let capacity = (2 * position).max(64).min(self.capacity.max(position + 1));
+        resize(values, (position + 1) * width, capacity * width);
+        narrow(value, values[position * width..].iter_mut());
+        let block = position / BLOCK * BLOCK;
+        resize(keys, (block + BLOCK) * width, capacity.next_multiple_of(BLOCK) * width);
+        narrow(key, keys[block * width..].iter_mut().skip(position - block).step_by(BLOCK));
     }
 
-    /// One layer's keys and values of the first `positions`.
+    /// One layer's keys and values of the first `positions`; keys to the end of their block.
     pub(super) fn read(&self, layer: usize, positions: usize) -> (&[u16], &[u16]) {
-        let end = positions * self.width;
         let Layer { keys, values } = &self.layers[layer];
-        (&keys[..end], &values[..end])
+        (&keys[..positions.next_multiple_of(BLOCK) * self.width], &values[..positions * self.width])
+    }
+}
+
+/// `capacity` is what to make room for where there is not enough.
+fn resize(store: &mut Vec<u16>, len: usize, capacity: usize) {
+    if store.capacity() < len {
+        store.reserve_exact(capacity - store.len());
+    }
+    store.resize(len, 0);
+}
+
+fn narrow<'a>(numbers: &[f32], mut places: impl Iterator<Item = &'a mut u16>) {
+    for numbers in numbers.chunks(64) {
+        let mut halves = [f16::ZERO; 64];
+        halves[..numbers.len()].convert_from_f32_slice(numbers);
+        for (half, place) in halves[..numbers.len()].iter().zip(&mut places) {
+            *place = half.to_bits();
+        }
     }
 }
 
@@ -137,13 +150,15 @@ mod tests {
         (70..130).for_each(|position| write(&mut cache, position, 2.0));
         let wide = |half: u16| f16::from_bits(half).to_f32();
         let (keys, values) = cache.read(1, 130);
-        assert_eq!(keys.len(), 130 * 3);
+        assert_eq!((keys.len(), values.len()), (144 * 3, 130 * 3));
         for position in 0..130 {
             let salt = if position < 70 { 1.0 } else { 2.0 };
             let at = 3 * position;
-            assert_eq!([keys[at], keys[at + 2]].map(wide), [position as f32, salt]);
+            let key = |d| wide(keys[(position / 16 * 3 + d) * 16 + position % 16]);
+            assert_eq!([key(0), key(2)], [position as f32, salt]);
             assert_eq!([values[at], values[at + 2]].map(wide), [position as f32 + 1.0, salt + 1.0]);
         }
-        assert!(cache.layers.iter().all(|layer| layer.keys.capacity() <= 200 * 3));
+        assert!(cache.layers.iter().all(|layer| layer.keys.capacity() <= 208 * 3));
+        assert!(cache.layers.iter().all(|layer| layer.values.capacity() <= 200 * 3));
     }
 }

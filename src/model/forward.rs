@@ -4,13 +4,20 @@ use super::{
     Row, Want,
     config::RopePairs,
     decoder::{Biases, Decoder, Layer},
-    kernels::{self, Activations, Attention, Product},
+    kernels::{self, Activations, Attention, Product, Query},
     tensors::Matrix,
 };
 
 /// Positions that go through the layers together: bounds the memory (about 100 kB a position in
 /// a model of half a billion weights) and is many enough to hide the reading of the weights.
 const TILE: usize = 128;
+
+/// The most positions that share a pass over keys and values: hides the widening of these, and
+/// leaves tasks enough for many threads.
+const QUERIES: usize = 16;
+
+/// The most scores of one task, a megabyte, unless it has one position only.
+const SCORES: usize = 1 << 18;
 
 /// One position of one row, and the room it needs on its way through a layer.
 struct Position {
@@ -156,25 +163,34 @@ impl Decoder {
         }
     }
 
+    /// Positions of one sequence share a pass over its keys and values.
     fn attend(&self, layer: usize, rows: &[Row<'_>], positions: &mut [Position]) {
         let head_dim = self.config.head_dim;
         let group = self.config.heads / self.config.kv_heads * head_dim;
-        let mut tasks: Vec<Attention<'_>> = positions
-            .iter_mut()
-            .flat_map(|p| {
-                let (keys, values) = rows[p.row].cache.read(layer, p.index + 1);
-                let groups = p.query.chunks(group).zip(p.attended.values.chunks_mut(group));
-                groups.enumerate().map(move |(head, (queries, out))| Attention {
-                    queries,
-                    out,
+        let mut tasks: Vec<Attention<'_>> = Vec::new();
+        for of_row in positions.chunk_by_mut(|a, b| a.row == b.row) {
+            let cache = &*rows[of_row[0].row].cache;
+            let seen = of_row.iter().map(|p| p.index + 1).max().unwrap_or(0);
+            let (keys, values) = cache.read(layer, seen);
+            let most = SCORES / (seen * group / head_dim);
+            for together in of_row.chunks_mut(most.clamp(1, QUERIES)) {
+                let first = tasks.len();
+                tasks.extend((0..self.config.kv_heads).map(|head| Attention {
+                    queries: Vec::with_capacity(together.len()),
                     keys,
                     values,
-                    stride: self.config.kv_width(),
+                    width: self.config.kv_width(),
                     offset: head * head_dim,
                     head_dim,
-                })
-            })
-            .collect();
+                }));
+                for p in together {
+                    let groups = p.query.chunks(group).zip(p.attended.values.chunks_mut(group));
+                    for ((heads, out), task) in groups.zip(&mut tasks[first..]) {
+                        task.queries.push(Query { heads, out, visible: p.index + 1 });
+                    }
+                }
+            }
+        }
         self.pool.for_each(&mut tasks, |_, task| kernels::attend(self.isa, task));
     }
 

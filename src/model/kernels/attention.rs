@@ -1,60 +1,169 @@
-//! Causal attention of one position, for the query heads that share one key-value head.
+//! Causal attention of some positions of one sequence, for the query heads that share one
+//! key-value head.
 
 use super::{
     elementwise::{exp, sum_lanes, versions},
     isa::Isa,
 };
 
+/// Positions whose keys are kept together: number by number, each of all of them.
+pub(crate) const BLOCK: usize = 16;
+
+/// One number of a block's keys, or one score of each.
+type Lanes = [f32; BLOCK];
+
 /// Keys and values are 16-bit floats: half the memory and bandwidth, computed with in 32 bits.
+/// They are widened once for all queries of a task.
 pub(crate) struct Attention<'a> {
-    /// The query heads of the group, one after another.
-    pub(crate) queries: &'a [f32],
-    /// As long as `queries`.
-    pub(crate) out: &'a mut [f32],
-    /// One position after another, all key-value heads of each.
+    /// At least one, all of the same length.
+    pub(crate) queries: Vec<Query<'a>>,
+    /// Whole blocks: in each, all key-value heads' numbers one after another, `BLOCK` of each.
     pub(crate) keys: &'a [u16],
+    /// One position after another, all key-value heads of each.
     pub(crate) values: &'a [u16],
-    /// From one position to the next.
-    pub(crate) stride: usize,
-    /// Where in a position the group's head begins.
+    /// Of all key-value heads.
+    pub(crate) width: usize,
+    /// Where in the width the group's head begins.
     pub(crate) offset: usize,
     pub(crate) head_dim: usize,
 }
 
+/// One position's share.
+pub(crate) struct Query<'a> {
+    /// The query heads of the group, one after another.
+    pub(crate) heads: &'a [f32],
+    /// As long as `heads`.
+    pub(crate) out: &'a mut [f32],
+    /// The number of positions it sees: itself and those before it.
+    pub(crate) visible: usize,
+}
+
 versions! {
-    /// `softmax(q K / sqrt(d)) V`, positions in order; depends on nothing else.
+    /// `softmax(q K / sqrt(d)) V`, positions in order; depends on nothing else, other queries
+    /// least of all.
     fn attend(task: &mut Attention<'_>) {
-        let Attention { queries, keys, values, stride, offset, head_dim, .. } = *task;
-        let positions = keys.len() / stride;
-        let heads = queries.len() / head_dim;
+        let Attention { queries, keys, values, width, offset, head_dim } = task;
+        let (width, offset, head_dim) = (*width, *offset, *head_dim);
+        let seen = queries.iter().map(|query| query.visible).max().unwrap_or(0);
+        let room = seen.next_multiple_of(BLOCK);
+        let heads = queries[0].heads.len() / head_dim;
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let mut scores = vec![0.0; heads * positions];
-        let mut wide = vec![0.0; head_dim];
-        for (t, keys) in keys.chunks_exact(stride).enumerate() {
-            widen(&keys[offset..][..head_dim], &mut wide);
-            for (h, query) in queries.chunks_exact(head_dim).enumerate() {
-                scores[h * positions + t] = super::elementwise::dot(query, &wide) * scale;
+        // Of each head of each query; in the last blocks also of positions it does not see.
+        let mut scores = vec![0.0; queries.len() * heads * room];
+        let mut wide = vec![0.0; BLOCK * head_dim];
+        for (from, keys) in (0..seen).step_by(BLOCK).zip(keys.chunks_exact(BLOCK * width)) {
+            widen(&keys[BLOCK * offset..][..BLOCK * head_dim], &mut wide);
+            let (wide, _) = wide.as_chunks();
+            for (query, scores) in queries.iter().zip(scores.chunks_exact_mut(heads * room)) {
+                if from >= query.visible {
+                    continue;
+                }
+                let heads = query.heads.chunks_exact(head_dim);
+                for (head, scores) in heads.zip(scores.chunks_exact_mut(room)) {
+                    let dots = dots(head, wide);
+                    for (score, dot) in scores[from..][..BLOCK].iter_mut().zip(dots) {
+                        *score = dot * scale;
+                    }
+                }
             }
         }
-        for scores in scores.chunks_exact_mut(positions) {
-            softmax(scores);
+        for (query, scores) in queries.iter_mut().zip(scores.chunks_exact_mut(heads * room)) {
+            query.out.fill(0.0);
+            for scores in scores.chunks_exact_mut(room) {
+                softmax(&mut scores[..query.visible]);
+            }
         }
-        task.out.fill(0.0);
-        for (t, values) in values.chunks_exact(stride).enumerate() {
-            widen(&values[offset..][..head_dim], &mut wide);
-            for (h, out) in task.out.chunks_exact_mut(head_dim).enumerate() {
-                let weight = scores[h * positions + t];
-                for (out, value) in out.iter_mut().zip(&wide) {
-                    *out += weight * value;
+        for (from, values) in (0..seen).step_by(BLOCK).zip(values.chunks(BLOCK * width)) {
+            for (values, wide) in values.chunks_exact(width).zip(wide.chunks_exact_mut(head_dim)) {
+                widen(&values[offset..][..head_dim], wide);
+            }
+            for (query, scores) in queries.iter_mut().zip(scores.chunks_exact(heads * room)) {
+                let visible = query.visible.saturating_sub(from).min(BLOCK);
+                let heads = query.out.chunks_exact_mut(head_dim);
+                for (out, scores) in heads.zip(scores.chunks_exact(room)) {
+                    add_weighted(&scores[from..][..visible], &wide, out);
                 }
             }
         }
     }
 }
 
+/// The products of a query with a block's keys, each summed as [`super::elementwise::dot`] does.
+#[inline(always)]
+fn dots(query: &[f32], keys: &[Lanes]) -> Lanes {
+    let sums = |lane| four_lanes(query, keys, lane);
+    add(add(sums(0), sums(2)), add(sums(1), sums(3)))
+}
+
+/// The sum of the lanes `first`, `first + 4`, `first + 8` and `first + 12`. So few at a time,
+/// and one variable for each, is what the compiler keeps in registers.
+#[inline(always)]
+fn four_lanes(query: &[f32], keys: &[Lanes], first: usize) -> Lanes {
+    let [mut a, mut b, mut c, mut d] = [[0.0; BLOCK]; 4];
+    let (queries, query_rest) = query.as_chunks::<16>();
+    let (keys, key_rest) = keys.as_chunks::<16>();
+    for (query, keys) in queries.iter().zip(keys) {
+        add_product(&mut a, query[first], &keys[first]);
+        add_product(&mut b, query[first + 4], &keys[first + 4]);
+        add_product(&mut c, query[first + 8], &keys[first + 8]);
+        add_product(&mut d, query[first + 12], &keys[first + 12]);
+    }
+    let rest = query_rest.iter().zip(key_rest).skip(first).step_by(4);
+    for ((query, keys), sum) in rest.zip([&mut a, &mut b, &mut c, &mut d]) {
+        add_product(sum, *query, keys);
+    }
+    add(add(a, c), add(b, d))
+}
+
+#[inline(always)]
+fn add_product(sums: &mut Lanes, a: f32, b: &Lanes) {
+    for (sum, b) in sums.iter_mut().zip(b) {
+        *sum += a * b;
+    }
+}
+
+#[inline(always)]
+fn add(mut a: Lanes, b: Lanes) -> Lanes {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a += b;
+    }
+    a
+}
+
+/// Adds each value, as long as `out`, times its weight: one after another.
+#[inline(always)]
+fn add_weighted(weights: &[f32], values: &[f32], out: &mut [f32]) {
+    /// What fits into registers while all values are added.
+    const PART: usize = 64;
+    let length = out.len();
+    let (parts, rest) = out.as_chunks_mut::<PART>();
+    for (index, part) in parts.iter_mut().enumerate() {
+        let mut sums = *part;
+        let values = values[PART * index..].chunks(length);
+        for (weight, value) in weights.iter().zip(values.filter_map(<[f32]>::first_chunk::<PART>)) {
+            for (sum, value) in sums.iter_mut().zip(value) {
+                *sum += weight * value;
+            }
+        }
+        *part = sums;
+    }
+    let from = length - rest.len();
+    for (weight, value) in weights.iter().zip(values.chunks_exact(length)) {
+        for (sum, value) in rest.iter_mut().zip(&value[from..]) {
+            *sum += weight * value;
+        }
+    }
+}
+
 #[inline(always)]
 fn softmax(scores: &mut [f32]) {
-    let largest = scores.iter().fold(f32::NEG_INFINITY, |most, &score| most.max(score));
+    let mut most = [f32::NEG_INFINITY; 16];
+    for scores in scores.chunks(16) {
+        for (score, most) in scores.iter().zip(&mut most) {
+            *most = if score > most { *score } else { *most };
+        }
+    }
+    let largest = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
     let mut lanes = [0.0; 16];
     for scores in scores.chunks_mut(16) {
         for (score, lane) in scores.iter_mut().zip(&mut lanes) {
@@ -98,53 +207,72 @@ mod tests {
 
     #[test]
     fn attention_is_the_weighted_mean_of_the_values_on_all_instruction_sets() {
-        let wave = |i: usize| (i as f32 * 0.37).sin();
-        for (positions, head_dim, heads, kv_heads) in [(1, 64, 3, 2), (5, 8, 1, 1), (77, 20, 7, 3)]
+        for (positions, head_dim, heads, kv_heads) in
+            [(1_usize, 64, 3, 2), (5, 8, 1, 1), (77, 20, 7, 3), (48, 80, 2, 1)]
         {
-            let stride = kv_heads * head_dim;
-            let narrow = |from: usize| -> Vec<u16> {
-                (0..positions * stride).map(|i| f16::from_f32(wave(i + from)).to_bits()).collect()
-            };
-            let (keys, values) = (narrow(3), narrow(500));
-            let queries: Vec<f32> = (0..heads * head_dim).map(|i| 3.0 * wave(i + 9)).collect();
-            let offset = (kv_heads - 1) * head_dim;
-            let on = |isa: Isa| {
-                let mut out = vec![f32::NAN; queries.len()];
-                let (queries, keys, values) = (&queries[..], &keys[..], &values[..]);
-                attend(
-                    isa,
-                    &mut Attention {
-                        queries,
-                        out: &mut out,
-                        keys,
-                        values,
-                        stride,
-                        offset,
-                        head_dim,
-                    },
-                );
-                out
-            };
-            let out = on(Isa::portable());
-            let bits = |out: Vec<f32>| out.into_iter().map(f32::to_bits).collect::<Vec<_>>();
-            for isa in Isa::all() {
-                assert_eq!(bits(on(isa)), bits(out.clone()), "{isa:?}");
+            let width = kv_heads * head_dim;
+            let wave = |i: usize| f16::from_f32((i as f32 * 0.37).sin());
+            let (key, value) = (|i| wave(i + 3), |i| wave(i + 500));
+            let mut keys = vec![0; positions.next_multiple_of(BLOCK) * width];
+            for (t, d) in (0..positions).flat_map(|t| (0..width).map(move |d| (t, d))) {
+                keys[(t / BLOCK * width + d) * BLOCK + t % BLOCK] = key(t * width + d).to_bits();
             }
-            let at = |half: &[u16], t: usize, d: usize| {
-                f64::from(f16::from_bits(half[t * stride + offset + d]).to_f32())
+            let values: Vec<u16> = (0..positions * width).map(|i| value(i).to_bits()).collect();
+            let queries: Vec<Vec<f32>> = (0..positions)
+                .map(|t| (0..heads * head_dim).map(|i| 3.0 * wave(i + 9 * t).to_f32()).collect())
+                .collect();
+            let offset = width - head_dim;
+            let on = |isa: Isa, tile: usize| {
+                let mut outs = vec![vec![f32::NAN; heads * head_dim]; positions];
+                let mut all: Vec<Query<'_>> = (1..)
+                    .zip(queries.iter().zip(&mut outs))
+                    .map(|(visible, (heads, out))| Query { heads, out, visible })
+                    .collect();
+                while !all.is_empty() {
+                    let queries = all.drain(..tile.min(all.len())).collect();
+                    let (keys, values) = (&keys[..], &values[..]);
+                    attend(isa, &mut Attention { queries, keys, values, width, offset, head_dim });
+                }
+                outs
             };
-            for h in 0..heads {
+            let outs = on(Isa::portable(), 1);
+            let bits = |outs: &[Vec<f32>]| outs.concat().into_iter().map(f32::to_bits).collect();
+            let expected: Vec<u32> = bits(&outs);
+            for isa in Isa::all() {
+                for tile in [1, 2, 16, 77] {
+                    let found: Vec<u32> = bits(&on(isa, tile));
+                    assert_eq!(found, expected, "{isa:?}, {tile} queries at a time");
+                }
+            }
+            for (at, h) in (0..positions).flat_map(|at| (0..heads).map(move |h| (at, h))) {
                 let score = |t| -> f64 {
-                    let q = &queries[h * head_dim..][..head_dim];
-                    let dot: f64 = (0..head_dim).map(|d| f64::from(q[d]) * at(&keys, t, d)).sum();
+                    let q = &queries[at][h * head_dim..][..head_dim];
+                    let key = |d| key(t * width + offset + d).to_f64();
+                    let dot: f64 = (0..head_dim).map(|d| f64::from(q[d]) * key(d)).sum();
                     (dot / (head_dim as f64).sqrt()).exp()
                 };
-                let total: f64 = (0..positions).map(score).sum();
+                let scores: Vec<f64> = (0..=at).map(score).collect();
+                let total: f64 = scores.iter().sum();
                 for d in 0..head_dim {
-                    let mean: f64 =
-                        (0..positions).map(|t| score(t) * at(&values, t, d)).sum::<f64>() / total;
-                    assert!((f64::from(out[h * head_dim + d]) - mean).abs() < 1e-5);
+                    let value = |t| value(t * width + offset + d).to_f64();
+                    let mean: f64 = (0..=at).map(|t| scores[t] * value(t)).sum::<f64>() / total;
+                    assert!((f64::from(outs[at][h * head_dim + d]) - mean).abs() < 1e-5);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_multiplied_in_the_order_of_other_products() {
+        for length in [1, 15, 16, 20, 47, 64, 80] {
+            let wave = |i: usize| (i as f32 * 0.61).sin() * 9.0;
+            let query: Vec<f32> = (0..length).map(wave).collect();
+            let keys: Vec<Lanes> =
+                (0..length).map(|d| std::array::from_fn(|t| wave(5 + 3 * d + 100 * t))).collect();
+            for (t, found) in dots(&query, &keys).into_iter().enumerate() {
+                let key: Vec<f32> = keys.iter().map(|lanes| lanes[t]).collect();
+                let expected = super::super::elementwise::dot(&query, &key);
+                assert_eq!(found.to_bits(), expected.to_bits());
             }
         }
     }

@@ -29,7 +29,7 @@ mod softmax;
 mod weights;
 
 pub(super) use activations::Activations;
-pub(super) use attention::{Attention, attend};
+pub(super) use attention::{Attention, BLOCK, Query, attend};
 pub(super) use elementwise::{add, gate_and_quantize, norm_and_quantize, quantize};
 pub(super) use isa::Isa;
 pub use pool::Pool;
