@@ -108,9 +108,18 @@ fn four_lanes(query: &[f32], keys: &[Lanes], first: usize) -> Lanes {
         add_product(&mut c, query[first + 8], &keys[first + 8]);
         add_product(&mut d, query[first + 12], &keys[first + 12]);
     }
-    let rest = query_rest.iter().zip(key_rest).skip(first).step_by(4);
-    for ((query, keys), sum) in rest.zip([&mut a, &mut b, &mut c, &mut d]) {
-        add_product(sum, *query, keys);
+    let rest = |lane: usize| query_rest.get(lane).zip(key_rest.get(lane));
+    if let Some((query, keys)) = rest(first) {
+        add_product(&mut a, *query, keys);
+    }
+    if let Some((query, keys)) = rest(first + 4) {
+        add_product(&mut b, *query, keys);
+    }
+    if let Some((query, keys)) = rest(first + 8) {
+        add_product(&mut c, *query, keys);
+    }
+    if let Some((query, keys)) = rest(first + 12) {
+        add_product(&mut d, *query, keys);
     }
     add(add(a, c), add(b, d))
 }
