@@ -62,16 +62,79 @@ impl Grammars {
     }
 
     /// # Errors
-    /// If the schema is not one, or uses what cannot be enforced token by token.
+    /// If the schema is not one, or uses what cannot be enforced token by token, or nothing can
+    /// meet it.
     pub fn start(&self, constraint: &Constraint) -> Result<Matching, ConstrainError> {
         let Constraint::JsonSchema(schema) = constraint;
+        check(schema)?;
         let grammar = TopLevelGrammar::from_json_schema(compact(schema)?);
-        let matcher = Matcher::new(self.factory.create_parser(grammar));
-        match matcher.get_error() {
-            Some(error) => Err(ConstrainError::Schema { reason: first_line(&error) }),
-            None => Ok(Matching { matcher, committed: 0 }),
+        // The compiler follows references by recursion; an overflow would end the process.
+        let compiled = std::thread::scope(|scope| {
+            let compile = || self.compile(grammar);
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            let compiling =
+                thread.spawn_scoped(scope, compile).map_err(|error| error.to_string())?;
+            compiling.join().unwrap_or_else(|_| Err("its compiler panicked".to_owned()))
+        });
+        compiled.map_err(|reason| ConstrainError::Schema { reason })
+    }
+
+    fn compile(&self, grammar: TopLevelGrammar) -> Result<Matching, String> {
+        let mut matcher = Matcher::new(self.factory.create_parser(grammar));
+        if let Some(error) = matcher.get_error() {
+            return Err(in_one_line(&error));
+        }
+        // Some of what cannot be met shows only when the first piece is asked for.
+        let first =
+            matcher.compute_mask_or_eos().map_err(|error| in_one_line(&error.to_string()))?;
+        if first.is_zero() {
+            return Err("nothing can meet it".to_owned());
+        }
+        Ok(Matching { matcher, committed: 0 })
+    }
+}
+
+/// What compiling a schema of [`MOST_REFERENCES`] in one chain needs many times over.
+const STACK: usize = 256 << 20;
+const MOST_REFERENCES: usize = 1000;
+/// What a schema may set of the compiler's options: how its document is laid out, not whether its
+/// keywords count.
+const LAYOUT: [&str; 5] = [
+    "whitespace_flexible",
+    "whitespace_pattern",
+    "item_separator",
+    "key_separator",
+    "json_allowed_escapes",
+];
+
+/// Refuses what the compiler would take and could not hold.
+fn check(schema: &Value) -> Result<(), ConstrainError> {
+    let refuse = |reason: String| Err(ConstrainError::Schema { reason });
+    let (mut references, mut left) = (0, vec![schema]);
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Array(items) => left.extend(items),
+            Value::Object(fields) => {
+                references += usize::from(fields.get("$ref").is_some_and(Value::is_string));
+                let least = fields.get("minProperties").and_then(Value::as_u64);
+                let open = fields.contains_key("patternProperties")
+                    || fields.get("additionalProperties") != Some(&Value::Bool(false));
+                if open && least.is_some_and(|least| least > 1) {
+                    return refuse(
+                        "`minProperties` above 1 needs `additionalProperties: false` and no \
+                         `patternProperties`, for a name that is open could come twice"
+                            .to_owned(),
+                    );
+                }
+                left.extend(fields.values());
+            }
+            _ => {}
         }
     }
+    if references > MOST_REFERENCES {
+        return refuse(format!("it has {references} `$ref`s; at most {MOST_REFERENCES} are taken"));
+    }
+    Ok(())
 }
 
 /// The schema, with white space held to at most one blank after a colon or comma, unless its own
@@ -94,14 +157,20 @@ fn compact(schema: &Value) -> Result<Value, ConstrainError> {
         let given = given.as_object().ok_or_else(|| ConstrainError::Schema {
             reason: format!("`x-guidance` is an object of options, not `{given}`"),
         })?;
+        if let Some(other) = given.keys().find(|key| !LAYOUT.contains(&key.as_str())) {
+            let reason = format!("`x-guidance` may set {}, not `{other}`", LAYOUT.join(", "));
+            return Err(ConstrainError::Schema { reason });
+        }
         options.extend(given.clone());
     }
     schema["x-guidance"] = options;
     Ok(schema)
 }
 
-fn first_line(error: &str) -> String {
-    error.lines().next().unwrap_or("unknown").to_owned()
+fn in_one_line(error: &str) -> String {
+    const LONGEST: usize = 300;
+    let words: Vec<&str> = error.split_whitespace().collect();
+    words.join(" ").chars().take(LONGEST).collect()
 }
 
 impl Matching {
@@ -145,7 +214,7 @@ impl Matching {
     }
 
     fn dead_end(&self, error: &str) -> ConstrainError {
-        ConstrainError::DeadEnd { committed: self.committed, reason: first_line(error) }
+        ConstrainError::DeadEnd { committed: self.committed, reason: in_one_line(error) }
     }
 }
 
@@ -255,9 +324,37 @@ mod tests {
             json!(3),
             json!({"type": "object", "minProperties": 3, "unevaluatedProperties": false}),
             json!({"$ref": "https://example.org/elsewhere.json"}),
+            json!({"$ref": "#"}),
+            json!({"type": "object", "minProperties": 3}),
+            json!({"type": "string", "x-guidance": {"lenient": true}}),
         ] {
             let refused = grammars.start(&Constraint::JsonSchema(schema.clone())).err();
             assert!(matches!(refused, Some(ConstrainError::Schema { .. })), "{schema}");
         }
+    }
+
+    #[test]
+    fn long_chains_of_references_are_compiled_or_refused_and_end_nothing() {
+        let grammars = Grammars::new(&union());
+        let chain = |links: usize| {
+            let mut definitions = serde_json::Map::new();
+            for i in 0..links {
+                let next = format!("#/$defs/d{}", i + 1);
+                let link = json!({"type": "array", "items": {"$ref": next}});
+                definitions.insert(format!("d{i}"), link);
+            }
+            definitions.insert(format!("d{links}"), json!({"type": "integer"}));
+            Constraint::JsonSchema(json!({"$defs": definitions, "$ref": "#/$defs/d0"}))
+        };
+        assert!(grammars.start(&chain(999)).is_ok());
+        let refused = grammars.start(&chain(5000)).err().unwrap().to_string();
+        assert!(refused.contains("5001 `$ref`s"), "{refused}");
+    }
+
+    #[test]
+    fn the_reason_of_a_bad_pattern_is_told() {
+        let schema = json!({"type": "string", "pattern": "(?=a)b"});
+        let refused = Grammars::new(&union()).start(&Constraint::JsonSchema(schema)).err().unwrap();
+        assert!(refused.to_string().contains("look-around"), "{refused}");
     }
 }

@@ -48,6 +48,10 @@ pub(super) fn ensembles(
         }
     }
     wanted.retain(|known| names.is_empty() || names.contains(&known.name.as_str()));
+    // A member of weight 0 is never run, so it is neither fetched nor loaded for its ensemble.
+    for ensemble in &mut wanted {
+        ensemble.members.retain(|member| member.weight > 0.0);
+    }
     let files = Files::open(config)?;
     let since = Instant::now();
     let bar = bars.bar();

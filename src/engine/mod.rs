@@ -47,7 +47,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { max_sequences: 8, queue: 64, prefill_chunk: 256, kept_tokens: 4096 }
+        Self { max_sequences: 8, queue: 64, prefill_chunk: 128, kept_tokens: 4096 }
     }
 }
 
@@ -56,12 +56,14 @@ impl Default for EngineConfig {
 pub struct Engine {
     models: Vec<(String, Arc<Ensemble>)>,
     jobs: Option<std_mpsc::SyncSender<Job>>,
-    /// Requests handed over and not yet taken up.
-    waiting: Arc<AtomicUsize>,
+    /// Requests that wait or run.
+    taken: Arc<AtomicUsize>,
     config: EngineConfig,
     thread: Option<JoinHandle<()>>,
 }
 
+/// A constraint's state can be deep, and is worked on by recursion.
+const STACK: usize = 64 << 20;
 /// Events a slow reader may leave unread before its sequence pauses.
 const EVENTS: usize = 64;
 
@@ -75,13 +77,15 @@ impl Engine {
         models: Vec<(String, Arc<Ensemble>)>,
         config: EngineConfig,
     ) -> std::io::Result<Self> {
-        let waiting = Arc::new(AtomicUsize::new(0));
-        // One more place than can ever be taken: the counter refuses first, so sending never blocks.
-        let (jobs, received) = std_mpsc::sync_channel(config.queue + 1);
-        let worker = Worker::new(received, waiting.clone(), config.clone());
-        let thread =
-            std::thread::Builder::new().name("engine".to_owned()).spawn(|| worker.run())?;
-        Ok(Self { models, jobs: Some(jobs), waiting, config, thread: Some(thread) })
+        // As many places as can ever be taken: the counter refuses first, so sending never blocks.
+        let (jobs, received) = std_mpsc::sync_channel(config.max_sequences + config.queue);
+        let worker = Worker::new(received, config.clone());
+        let thread = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .stack_size(STACK)
+            .spawn(|| worker.run())?;
+        let taken = Arc::new(AtomicUsize::new(0));
+        Ok(Self { models, jobs: Some(jobs), taken, config, thread: Some(thread) })
     }
 
     fn ensemble(&self, name: &str) -> Result<&Arc<Ensemble>, GenerateError> {
@@ -93,13 +97,25 @@ impl Engine {
         })
     }
 
-    /// Takes one of the places in the queue.
-    fn reserve(&self) -> Result<(), GenerateError> {
-        let take = |waiting: usize| (waiting < self.config.queue).then_some(waiting + 1);
-        self.waiting
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
-            .map(|_| ())
-            .map_err(|waiting| GenerateError::QueueFull { waiting })
+    /// Takes one of the places for requests that wait or run.
+    fn reserve(&self) -> Result<Place, GenerateError> {
+        let EngineConfig { max_sequences, queue, .. } = self.config;
+        let take = |taken: usize| (taken < max_sequences + queue).then_some(taken + 1);
+        match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
+            Ok(_) => Ok(Place { taken: self.taken.clone() }),
+            Err(_) => Err(GenerateError::QueueFull { waiting: queue }),
+        }
+    }
+}
+
+/// A request's place, from before its prompt is read to after its last event.
+struct Place {
+    taken: Arc<AtomicUsize>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -115,6 +131,7 @@ impl Generate for Engine {
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {
         let ensemble = self.ensemble(&request.model)?;
+        let place = self.reserve()?;
         let Prompt::Chat(messages) = &request.prompt;
         let prompts = ensemble.chat_prompts(messages)?;
         let sequence =
@@ -126,11 +143,10 @@ impl Generate for Engine {
             output: Output::new(request.stop.strings),
             max_tokens: request.stop.max_tokens.unwrap_or(usize::MAX),
             events,
+            _place: place,
         };
-        self.reserve()?;
         let jobs = self.jobs.as_ref().expect("only drop takes the sender");
         if jobs.try_send(job).is_err() {
-            self.waiting.fetch_sub(1, Ordering::AcqRel);
             return Err(GenerateError::Stopped);
         }
         Ok(Generation::new(received))

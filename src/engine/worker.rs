@@ -5,7 +5,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
     time::Duration,
@@ -13,7 +12,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{EngineConfig, Event, FinishReason, GenerateError, Usage, output::Output};
+use super::{EngineConfig, Event, FinishReason, GenerateError, Place, Usage, output::Output};
 use crate::{
     ensemble::{Ensemble, Sequence, Step, StepError, Workspace},
     vocab::Piece,
@@ -26,6 +25,8 @@ pub(super) struct Job {
     pub(super) output: Output,
     pub(super) max_tokens: usize,
     pub(super) events: mpsc::Sender<Event>,
+    /// Given back with the job.
+    pub(super) _place: Place,
 }
 
 /// A job that has a place among those that generate.
@@ -41,7 +42,6 @@ struct Running {
 
 pub(super) struct Worker {
     jobs: Receiver<Job>,
-    waiting: Arc<AtomicUsize>,
     config: EngineConfig,
     queue: VecDeque<Job>,
     running: Vec<Running>,
@@ -56,19 +56,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const EVENTS_A_STEP: usize = 4;
 
 impl Worker {
-    pub(super) fn new(
-        jobs: Receiver<Job>,
-        waiting: Arc<AtomicUsize>,
-        config: EngineConfig,
-    ) -> Self {
-        Self {
-            jobs,
-            waiting,
-            config,
-            queue: VecDeque::new(),
-            running: Vec::new(),
-            workspaces: Vec::new(),
-        }
+    pub(super) fn new(jobs: Receiver<Job>, config: EngineConfig) -> Self {
+        Self { jobs, config, queue: VecDeque::new(), running: Vec::new(), workspaces: Vec::new() }
     }
 
     /// Runs until the engine is dropped.
@@ -111,7 +100,6 @@ impl Worker {
 
     /// Gives free places to those who have waited longest; the cancelled leave the queue.
     fn admit(&mut self) {
-        let before = self.queue.len();
         self.queue.retain(|job| !job.events.is_closed());
         let free = self.config.max_sequences.saturating_sub(self.running.len());
         let admitted = self.queue.drain(..free.min(self.queue.len()));
@@ -122,7 +110,6 @@ impl Worker {
             started: false,
             sound: true,
         }));
-        self.waiting.fetch_sub(before - self.queue.len(), Ordering::AcqRel);
     }
 
     /// One step of everything whose reader keeps up, ensemble by ensemble.

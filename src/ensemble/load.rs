@@ -18,10 +18,10 @@ use crate::{
 pub enum LoadError {
     #[error(transparent)]
     File(#[from] GgufError),
-    #[error("the tokenizer of {path}: {source}")]
+    #[error("cannot read the tokenizer of {path}: {source}")]
     Tokenizer { path: PathBuf, source: TokenizerError },
-    #[error("the model of {path}: {source}")]
-    Model { path: PathBuf, source: model::LoadError },
+    #[error(transparent)]
+    Model(#[from] model::LoadError),
 }
 
 /// A model that any number of ensembles share.
@@ -39,8 +39,7 @@ pub fn load_model(path: &Path, pool: &Pool) -> Result<LoadedModel, LoadError> {
     let file = Gguf::open(path)?;
     let tokenizer = Tokenizer::from_gguf(&file)
         .map_err(|source| LoadError::Tokenizer { path: path.to_owned(), source })?;
-    let model = Decoder::from_gguf(&file, pool)
-        .map_err(|source| LoadError::Model { path: path.to_owned(), source })?;
+    let model = Decoder::from_gguf(&file, pool)?;
     Ok(LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) })
 }
 
@@ -85,7 +84,11 @@ pub fn load_ensemble(members: Vec<Member>, map_file: &Path) -> (Ensemble, MapOri
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut builder = tempfile::Builder::new();
+    // Others may read it, as far as the user's mask lets them.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
     io::Write::write_all(&mut file, content)?;
     file.persist(path)?;
     Ok(())

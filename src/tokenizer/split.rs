@@ -83,9 +83,14 @@ impl Splitter {
         let readable = Readable::new(bytes);
         let text: &str = &readable.text;
         let mut pieces = Vec::new();
-        let mut position = 0;
+        let (mut position, mut digit) = (0, 0);
         while position < text.len() {
-            let end = self.end_of_first(text, position);
+            if self.kind == PreTokenizer::SmolLm && digit < position.max(1) {
+                // Looked for once a fragment: each search may go to the end of the text.
+                let found = text[position..].find(char::is_numeric);
+                digit = found.map_or(text.len(), |at| position + at);
+            }
+            let end = self.end_of_first(text, position, digit);
             let blank = text[position..end].chars().all(char::is_whitespace);
             pieces.push(PreToken { range: readable.raw(position)..readable.raw(end), blank });
             position = end;
@@ -93,16 +98,14 @@ impl Splitter {
         pieces
     }
 
-    /// Where the pre-token that starts at `start` ends.
-    fn end_of_first(&self, text: &str, start: usize) -> usize {
+    /// Where the pre-token that starts at `start` ends. `digit` is where the next one that stands
+    /// alone is, or the end of the text.
+    fn end_of_first(&self, text: &str, start: usize, digit: usize) -> usize {
         let text = match self.kind {
-            PreTokenizer::SmolLm => {
-                match text[start..].char_indices().find(|(_, c)| c.is_numeric()) {
-                    Some((0, digit)) => return start + digit.len_utf8(),
-                    Some((digit, _)) => &text[..start + digit],
-                    None => text,
-                }
+            PreTokenizer::SmolLm if digit == start => {
+                return start + text[start..].chars().next().map_or(0, char::len_utf8);
             }
+            PreTokenizer::SmolLm => &text[..digit],
             _ => text,
         };
         let end = self

@@ -48,7 +48,7 @@ pub struct CheckedRequest {
 pub struct StreamOptions {
     /// One more chunk, with the usage and without choices, before the end.
     #[serde(default)]
-    pub include_usage: bool,
+    pub include_usage: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -28,7 +28,7 @@ pub(super) fn respond(
 ) -> Response {
     let mut transcript = Transcript {
         head,
-        with_usage: options.include_usage,
+        with_usage: options.include_usage.unwrap_or(false),
         generation: Some(generation),
         ready: VecDeque::new(),
     };
