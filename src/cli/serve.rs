@@ -50,8 +50,17 @@ async fn serve(config: &Config, args: &Args) -> anyhow::Result<()> {
     Ok(server::serve(listener, engine, server, stop_signal()).await?)
 }
 
-/// Resolves at Ctrl-C or, where there is one, a termination signal.
+/// Resolves at the first signal to stop; a second one does not wait for running requests.
 async fn stop_signal() {
+    signalled().await;
+    tokio::spawn(async {
+        signalled().await;
+        std::process::exit(130);
+    });
+}
+
+/// Resolves at Ctrl-C or, where there is one, a termination signal.
+async fn signalled() {
     let interrupt = async {
         if signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
