@@ -169,7 +169,9 @@ fn compact(schema: &Value) -> Result<Value, ConstrainError> {
 
 fn in_one_line(error: &str) -> String {
     const LONGEST: usize = 300;
-    let words: Vec<&str> = error.split_whitespace().collect();
+    // The parser's state, for its own developers, follows this mark.
+    let told = error.split("<state>").next().unwrap_or(error);
+    let words: Vec<&str> = told.split_whitespace().collect();
     words.join(" ").chars().take(LONGEST).collect()
 }
 
