@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Facts, Outcome, Report};
+use super::{Facts, Outcome, Report, plan::shortfall};
 
 /// Why a document cannot be a file.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ impl Report {
 
     /// What is to be said of the run, in one line.
     fn closing(&self) -> String {
-        let Facts { model, members, seed, usage, seconds } = &self.facts;
+        let Facts { model, members, seed, short_of, usage, seconds } = &self.facts;
         let mut line = format!("Written by `{model}`");
         if members.len() > 1 {
             push(&mut line, format_args!(" (`{}`)", members.join("`, `")));
@@ -59,6 +59,9 @@ impl Report {
                 tokens as f64 / seconds.max(f64::MIN_POSITIVE)
             ),
         );
+        if let Some(asked) = short_of {
+            push(&mut line, format_args!(" Only {}.", shortfall(self.sections.len(), *asked)));
+        }
         let count =
             |is: fn(&super::Section) -> bool| self.sections.iter().filter(|s| is(s)).count();
         let at_limit = count(|s| matches!(s.outcome, Outcome::Written { at_limit: true, .. }));

@@ -7,13 +7,17 @@
 //! The pipeline is [`write`]. Its rules:
 //!
 //! - **Seeds.** Every generation of a report has a number: the plan 0, the plan asked for again
-//!   1, section `i` (from 0) `2 * (i + 1)`, the same section tried again `2 * (i + 1) + 1`.
+//!   1, section `i` (from 0) `2 * (i + 1)`, the same section tried again `2 * (i + 1) + 1`,
+//!   and the sections that a plan lacks, asked for up to three times, the three after those of
+//!   the last section there can be: [`MAX_SECTIONS`] is 12, so 26 to 28.
 //!   Generation `n` is seeded with the `n`-th output of SplitMix64 started at the report's seed,
 //!   so a seeded report does not depend on the timing of its workers.
 //! - **Plan.** The schema bounds the number of sections and the length of every text. A plan
-//!   that is unfinished, has too few sections, or has nameless or equally named ones is asked
-//!   for once more, naming what was wrong. If that is no better, the usable sections of both
-//!   answers together make the plan if they are enough.
+//!   that is unfinished, has too few sections, has nameless or equally named ones, or is the
+//!   example's and not the topic's is asked for once more, naming what was wrong. If that is no
+//!   better, the usable sections of both answers together make the plan, and the planner is asked
+//!   for those it lacks. If a number of sections was asked for and there still are fewer, the
+//!   report has those there are and says so in its facts.
 //! - **Language.** The planner names the topic's language first, out of those its script allows,
 //!   and the workers are told to write in it.
 //! - **Sections.** One that fails, is empty or loops is tried once more with another seed; if
@@ -117,7 +121,7 @@ pub enum ReportEvent {
         text: String,
         tokens: usize,
     },
-    /// The planner's first answer cannot be used; it is asked again.
+    /// What the planner answered is no usable plan; it is asked again, or for what is missing.
     PlanRefused {
         fault: PlanFault,
     },
@@ -166,6 +170,8 @@ pub struct Facts {
     /// The members' names; a single model has itself.
     pub members: Vec<String>,
     pub seed: u64,
+    /// The number of sections asked for, if fewer could be planned.
+    pub short_of: Option<usize>,
     /// Of all generations, the dropped ones included.
     pub usage: Usage,
     /// Wall time from the request to the last section.
@@ -183,8 +189,10 @@ pub enum ReportError {
     SectionBudget { asked: usize },
     #[error("the plan could not be written: {0}")]
     Plan(GenerateError),
-    #[error("the planner gave no usable plan, asked twice: {fault}; try another seed or model")]
-    UnusablePlan { fault: PlanFault },
+    #[error(
+        "the planner gave no usable plan, asked {asked} times: {fault}; try another seed or model"
+    )]
+    UnusablePlan { fault: PlanFault, asked: usize },
     #[error("no section could be written; the first one: {fault}")]
     NothingWritten { fault: SectionFault },
 }
@@ -230,7 +238,7 @@ impl Run<'_> {
         let started = Instant::now();
         self.request.check()?;
         let members = self.members()?;
-        let Planned { plan, usage: mut total, .. } = plan::plan(self).await?;
+        let Planned { plan, usage: mut total, short_of, .. } = plan::plan(self).await?;
         let workers = (0..plan.sections.len()).map(|index| section::write(self, &plan, index));
         let sections = join_all(workers).await;
         if let Some(fault) = sections.iter().map(Section::gap).collect::<Option<Vec<_>>>() {
@@ -243,6 +251,7 @@ impl Run<'_> {
             model: self.request.model.clone(),
             members,
             seed: self.request.sampling.seed,
+            short_of,
             usage: total,
             seconds: started.elapsed().as_secs_f64(),
         };

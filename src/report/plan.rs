@@ -1,4 +1,4 @@
-//! The plan: asked for under a schema, checked, asked for once more, mended.
+//! The plan: asked for under a schema, checked, asked for once more, mended, filled up.
 
 use std::{collections::HashSet, ops::RangeInclusive, time::Instant};
 
@@ -6,13 +6,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    ReportError, ReportEvent, Run, add,
+    MAX_SECTIONS, ReportError, ReportEvent, Run, add,
     ask::{End, Question, Speaker, ask},
     language::languages,
     markdown::{plain_line, same_words},
     prompts,
 };
 use crate::{constrain::Constraint, engine::Usage};
+
+/// How often the planner is asked for the sections that a mended plan lacks.
+const MORE: usize = 3;
+/// The number of the first such generation, for its seed: the first that no section has.
+const MORE_NUMBER: usize = 2 * (MAX_SECTIONS + 1);
 
 /// The most characters of a language's name, a title, a section's name, and its description.
 const LANGUAGE: usize = 20;
@@ -45,9 +50,11 @@ pub struct Planned {
     pub plan: Plan,
     /// Why the first answer was not used.
     pub refused: Option<PlanFault>,
-    /// True if no answer was good as it was and the plan is made of the usable sections of both.
+    /// True if no answer was good as it was and the plan is made of the usable sections of all.
     pub mended: bool,
-    /// Of both answers.
+    /// The number of sections asked for, if fewer could be planned.
+    pub short_of: Option<usize>,
+    /// Of all answers.
     pub usage: Usage,
     pub seconds: f64,
 }
@@ -65,6 +72,8 @@ pub enum PlanFault {
     Nameless { number: usize },
     #[error("two sections are named \"{name}\"")]
     Duplicate { name: String },
+    #[error("\"{text}\" belongs to another report")]
+    Copied { text: String },
     #[error("the number of sections is {count} and not {}", range(.bounds))]
     Count { count: usize, bounds: RangeInclusive<usize> },
 }
@@ -75,7 +84,7 @@ struct Refused {
     draft: Option<Plan>,
 }
 
-/// Asks for a plan, and once more if it cannot be used.
+/// Asks for a plan, and once more if it cannot be used; mends it if that is no better.
 pub(super) async fn plan(run: &Run<'_>) -> Result<Planned, ReportError> {
     let started = Instant::now();
     let mut usage = Usage::default();
@@ -89,15 +98,15 @@ pub(super) async fn plan(run: &Run<'_>) -> Result<Planned, ReportError> {
                 Err(second) => {
                     let drafts: Vec<_> =
                         [second.draft, first.draft].into_iter().flatten().collect();
-                    let plan = mend(&drafts, run)
-                        .ok_or(ReportError::UnusablePlan { fault: second.fault })?;
+                    let plan = mend(drafts, second.fault, run, &mut usage).await?;
                     (plan, Some(first.fault), true)
                 }
             }
         }
     };
     let seconds = started.elapsed().as_secs_f64();
-    let planned = Planned { plan, refused, mended, usage, seconds };
+    let short_of = run.request.sections.filter(|&asked| plan.sections.len() < asked);
+    let planned = Planned { plan, refused, mended, short_of, usage, seconds };
     run.tell(ReportEvent::Planned(planned.clone())).await;
     Ok(planned)
 }
@@ -108,27 +117,91 @@ async fn attempt(
     usage: &mut Usage,
 ) -> Result<Result<Plan, Refused>, ReportError> {
     let bounds = run.request.section_bounds();
-    let max_tokens = max_tokens(run);
     let question = Question {
         speaker: Speaker::Planner,
         messages: prompts::plan(&run.request.topic, &bounds, refused),
         constraint: Some(Constraint::JsonSchema(schema(&run.request.topic, &bounds))),
-        max_tokens,
+        max_tokens: max_tokens(run),
         number: usize::from(refused.is_some()),
     };
-    let answer = ask(run, question).await;
-    add(usage, answer.usage);
-    Ok(match answer.end {
-        End::Failed(error) => return Err(ReportError::Plan(error)),
-        End::Length => Err(Refused { fault: PlanFault::Unfinished { max_tokens }, draft: None }),
-        End::Stop | End::Looped => match Plan::parse(&answer.text) {
-            Err(fault) => Err(Refused { fault, draft: None }),
-            Ok(plan) => match plan.check(&bounds) {
-                Ok(()) => Ok(plan),
-                Err(fault) => Err(Refused { fault, draft: Some(plan) }),
-            },
+    Ok(match answer(run, question, usage).await?.and_then(|json| Plan::parse(&json)) {
+        Err(fault) => Err(Refused { fault, draft: None }),
+        Ok(plan) => match plan.check(&bounds, &foreign(&run.request.topic)) {
+            Ok(()) => Ok(plan),
+            Err(fault) => Err(Refused { fault, draft: Some(plan) }),
         },
     })
+}
+
+/// The planner's whole answer.
+async fn answer(
+    run: &Run<'_>,
+    question: Question,
+    usage: &mut Usage,
+) -> Result<Result<String, PlanFault>, ReportError> {
+    let max_tokens = question.max_tokens;
+    let answer = ask(run, question).await;
+    add(usage, answer.usage);
+    match answer.end {
+        End::Failed(error) => Err(ReportError::Plan(error)),
+        End::Length => Ok(Err(PlanFault::Unfinished { max_tokens })),
+        End::Stop | End::Looped => Ok(Ok(answer.text)),
+    }
+}
+
+/// A plan of the usable sections of the drafts, in order; what they lack is asked for.
+///
+/// A number of sections asked for is what is wanted and not a condition: a report of most of them
+/// that says so is better than none. `fault` is what is wrong with the last draft.
+async fn mend(
+    drafts: Vec<Plan>,
+    fault: PlanFault,
+    run: &Run<'_>,
+    usage: &mut Usage,
+) -> Result<Plan, ReportError> {
+    let Some(mut plan) = joined(drafts, run) else {
+        return Err(ReportError::UnusablePlan { fault, asked: 2 });
+    };
+    let bounds = run.request.section_bounds();
+    for number in MORE_NUMBER..MORE_NUMBER + MORE {
+        let count = plan.sections.len();
+        if count >= *bounds.start() {
+            break;
+        }
+        let short = PlanFault::Count { count, bounds: bounds.clone() };
+        run.tell(ReportEvent::PlanRefused { fault: short }).await;
+        let found = more(run, &plan, number, usage).await?;
+        plan.sections = usable([plan.sections, found].concat(), run);
+    }
+    let least = run.request.sections.map_or(*bounds.start(), |_| 1);
+    if plan.sections.len() < least {
+        return Err(ReportError::UnusablePlan { fault, asked: 2 + MORE });
+    }
+    Ok(plan)
+}
+
+/// Asks for the sections that the plan lacks. An answer that cannot be read has none.
+async fn more(
+    run: &Run<'_>,
+    plan: &Plan,
+    number: usize,
+    usage: &mut Usage,
+) -> Result<Vec<PlannedSection>, ReportError> {
+    let names: Vec<_> = plan.sections.iter().map(|section| section.name.clone()).collect();
+    let lacking = run.request.section_bounds().start() - names.len();
+    let question = Question {
+        speaker: Speaker::Planner,
+        messages: prompts::plan_more(&run.request.topic, names, lacking),
+        constraint: Some(Constraint::JsonSchema(object(
+            json!({ "sections": sections_schema(&(lacking..=lacking)) }),
+            &["sections"],
+        ))),
+        max_tokens: max_tokens(run),
+        number,
+    };
+    let json = answer(run, question, usage).await?;
+    let wire = json.ok().and_then(|json| serde_json::from_str::<MoreWire>(&json).ok());
+    Ok(wire.into_iter().flat_map(|wire| wire.sections).map(PlannedSection::from).collect())
 }
 
 /// The budget asked for, or what a plan needs whose texts are as long as the schema allows, at
@@ -148,29 +221,42 @@ fn max_tokens(run: &Run<'_>) -> usize {
 /// where free white space would let a small model write line breaks to the end of its budget, and
 /// escapes are left out, where `\u` would let it spell characters out in six tokens each.
 fn schema(topic: &str, bounds: &RangeInclusive<usize>) -> Value {
-    let text = |longest: usize| json!({"type": "string", "minLength": 1, "maxLength": longest});
     let language = match languages(topic) {
         Some(languages) => json!({"enum": languages}),
         None => text(LANGUAGE),
     };
+    let properties = json!({
+        "language": language,
+        "title": text(TITLE),
+        "sections": sections_schema(bounds),
+    });
+    object(properties, &["language", "title", "sections"])
+}
+
+fn text(longest: usize) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": longest})
+}
+
+fn sections_schema(bounds: &RangeInclusive<usize>) -> Value {
+    json!({
+        "type": "array",
+        "minItems": bounds.start(),
+        "maxItems": bounds.end(),
+        "items": {
+            "type": "object",
+            "properties": { "name": text(NAME), "description": text(DESCRIPTION) },
+            "required": ["name", "description"],
+            "additionalProperties": false
+        }
+    })
+}
+
+/// The whole answer, see [`schema`].
+fn object(properties: Value, required: &[&str]) -> Value {
     json!({
         "type": "object",
-        "properties": {
-            "language": language,
-            "title": text(TITLE),
-            "sections": {
-                "type": "array",
-                "minItems": bounds.start(),
-                "maxItems": bounds.end(),
-                "items": {
-                    "type": "object",
-                    "properties": { "name": text(NAME), "description": text(DESCRIPTION) },
-                    "required": ["name", "description"],
-                    "additionalProperties": false
-                }
-            }
-        },
-        "required": ["language", "title", "sections"],
+        "properties": properties,
+        "required": required,
         "additionalProperties": false,
         "x-guidance": {
             "whitespace_flexible": false,
@@ -189,6 +275,13 @@ struct PlanWire {
     sections: Vec<SectionWire>,
 }
 
+/// Sections that a plan lacks.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MoreWire {
+    sections: Vec<SectionWire>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SectionWire {
@@ -204,18 +297,15 @@ impl Plan {
         Ok(Self {
             language: plain_line(&wire.language),
             title: plain_line(&wire.title),
-            sections: wire
-                .sections
-                .into_iter()
-                .map(|section| PlannedSection {
-                    name: without_number(&plain_line(&section.name)).to_owned(),
-                    description: plain_line(&section.description),
-                })
-                .collect(),
+            sections: wire.sections.into_iter().map(PlannedSection::from).collect(),
         })
     }
 
-    fn check(&self, bounds: &RangeInclusive<usize>) -> Result<(), PlanFault> {
+    fn check(
+        &self,
+        bounds: &RangeInclusive<usize>,
+        foreign: &HashSet<String>,
+    ) -> Result<(), PlanFault> {
         let count = self.sections.len();
         if !bounds.contains(&count) {
             return Err(PlanFault::Count { count, bounds: bounds.clone() });
@@ -223,11 +313,17 @@ impl Plan {
         if same_words(&self.title).is_empty() {
             return Err(PlanFault::NoTitle);
         }
+        if foreign.contains(&same_words(&self.title)) {
+            return Err(PlanFault::Copied { text: self.title.clone() });
+        }
         let mut names = HashSet::new();
         for (number, section) in (1..).zip(&self.sections) {
             let words = same_words(&section.name);
             if words.is_empty() {
                 return Err(PlanFault::Nameless { number });
+            }
+            if foreign.contains(&words) {
+                return Err(PlanFault::Copied { text: section.name.clone() });
             }
             if !names.insert(words) {
                 return Err(PlanFault::Duplicate { name: section.name.clone() });
@@ -235,6 +331,31 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+impl From<SectionWire> for PlannedSection {
+    fn from(section: SectionWire) -> Self {
+        Self {
+            name: without_number(&plain_line(&section.name)).to_owned(),
+            description: plain_line(&section.description),
+        }
+    }
+}
+
+/// The title and the names of the example, which a small model hands in as its own plan, as
+/// [`same_words`]; none if the topic may want them, as it has a word of the example's title.
+fn foreign(topic: &str) -> HashSet<String> {
+    let example = Plan::parse(prompts::example()).expect("a test reads the example as a plan");
+    let words = |text: &str| -> HashSet<String> {
+        let words = text.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
+        // Every English topic may have these.
+        words.filter(|word| !["", "the", "of"].contains(&word.as_str())).collect()
+    };
+    if !words(topic).is_disjoint(&words(&example.title)) {
+        return HashSet::new();
+    }
+    let names = example.sections.iter().map(|section| same_words(&section.name));
+    names.chain([same_words(&example.title)]).collect()
 }
 
 /// The name without a list's number before it, which the document's order gives anyway and which
@@ -251,24 +372,32 @@ fn without_number(name: &str) -> &str {
     }
 }
 
-/// The usable sections of the drafts in order, if there are enough; a missing title is the topic.
-fn mend(drafts: &[Plan], run: &Run<'_>) -> Option<Plan> {
-    let bounds = run.request.section_bounds();
-    let mut names = HashSet::from([String::new()]);
-    let sections: Vec<_> = drafts
-        .iter()
-        .flat_map(|draft| &draft.sections)
-        .filter(|section| names.insert(same_words(&section.name)))
-        .take(*bounds.end())
-        .cloned()
-        .collect();
+/// The drafts as one plan, if there are any; a missing title is the topic.
+fn joined(drafts: Vec<Plan>, run: &Run<'_>) -> Option<Plan> {
+    let topic = &run.request.topic;
+    let mut no_title = foreign(topic);
+    no_title.insert(String::new());
     let title = drafts
         .iter()
         .map(|draft| draft.title.clone())
-        .find(|title| !same_words(title).is_empty())
-        .unwrap_or_else(|| plain_line(&run.request.topic));
+        .find(|title| !no_title.contains(&same_words(title)))
+        .unwrap_or_else(|| plain_line(topic));
     let language = drafts.first()?.language.clone();
-    (sections.len() >= *bounds.start()).then_some(Plan { language, title, sections })
+    let sections = drafts.into_iter().flat_map(|draft| draft.sections).collect();
+    Some(Plan { language, title, sections: usable(sections, run) })
+}
+
+/// The sections with a name of their own, in order, no more than are wanted.
+fn usable(sections: Vec<PlannedSection>, run: &Run<'_>) -> Vec<PlannedSection> {
+    let mut taken = foreign(&run.request.topic);
+    taken.insert(String::new());
+    let own = sections.into_iter().filter(|section| taken.insert(same_words(&section.name)));
+    own.take(*run.request.section_bounds().end()).collect()
+}
+
+/// What is to be said of a plan with fewer sections than asked for.
+pub(super) fn shortfall(planned: usize, asked: usize) -> String {
+    format!("{planned} of the {asked} sections asked for could be planned")
 }
 
 pub(super) fn range(bounds: &RangeInclusive<usize>) -> String {
@@ -307,6 +436,23 @@ mod tests {
             "sections": [section("1. Scale"), section("2. Data"), section("3. Scale")],
         });
         let plan = Plan::parse(&json.to_string()).unwrap();
-        assert_eq!(plan.check(&(3..=6)), Err(PlanFault::Duplicate { name: "Scale".to_owned() }));
+        assert_eq!(
+            plan.check(&(3..=6), &HashSet::new()),
+            Err(PlanFault::Duplicate { name: "Scale".to_owned() })
+        );
+    }
+
+    #[test]
+    fn the_example_is_foreign_to_a_topic_without_its_words() {
+        let foreign_to_all: HashSet<_> =
+            ["thehistoryoftea", "originsinchina", "traderoutes", "teaandempire", "teatoday"]
+                .map(str::to_owned)
+                .into();
+        for topic in ["x", "The rise of Rome", "steam engines", "缩放定律"] {
+            assert_eq!(foreign(topic), foreign_to_all, "{topic}");
+        }
+        for topic in ["The history of Rome", "Is TEA healthy?", "tea"] {
+            assert_eq!(foreign(topic), HashSet::new(), "{topic}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{Facts, Outcome, ReportEvent, Section};
+use super::{Facts, Outcome, Planned, ReportEvent, Section, plan};
 
 const TICK: Duration = Duration::from_millis(200);
 /// How often a log hears how far the writing is.
@@ -71,7 +71,8 @@ impl Bars {
             ReportEvent::Planned(planned) => {
                 self.plan.set_prefix(planned.plan.title.clone());
                 // To finish would move the bar to its end; the position is the tokens.
-                self.plan.abandon_with_message(format!("{} sections", planned.plan.sections.len()));
+                let sections = format!("{} sections", planned.plan.sections.len());
+                self.plan.abandon_with_message(shortfall(planned).unwrap_or(sections));
                 for (number, section) in (1..).zip(&planned.plan.sections) {
                     let bar = self.add(
                         "{spinner} {prefix:<34!} [{bar:16}] {pos:>4}/{len} tokens {rate} {wide_msg}",
@@ -164,6 +165,9 @@ impl Lines {
                 let tokens = planned.usage.completion_tokens;
                 let speed = speed(tokens, planned.seconds);
                 writeln!(self.out, "plan: {}, {speed}", planned.plan.title)?;
+                if let Some(shortfall) = shortfall(planned) {
+                    writeln!(self.out, "plan: {shortfall}")?;
+                }
                 self.restart();
                 self.names = planned.plan.sections.iter().map(|s| s.name.clone()).collect();
                 for (number, name) in (1..).zip(&self.names) {
@@ -214,6 +218,11 @@ impl Lines {
         let speed = speed(self.tokens, self.since.elapsed().as_secs_f64());
         writeln!(self.out, "{what}: {speed}")
     }
+}
+
+fn shortfall(planned: &Planned) -> Option<String> {
+    let asked = planned.short_of?;
+    Some(format!("only {}", plan::shortfall(planned.plan.sections.len(), asked)))
 }
 
 fn ending(section: &Section) -> String {

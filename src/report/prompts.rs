@@ -17,6 +17,7 @@ use crate::tokenizer::chat::{Message, Role};
 
 const PLAN_SYSTEM: &str = include_str!("prompts/plan_system.md");
 const PLAN: &str = include_str!("prompts/plan.md");
+const PLAN_MORE: &str = include_str!("prompts/plan_more.md");
 const SECTION_SYSTEM: &str = include_str!("prompts/section_system.md");
 const SECTION: &str = include_str!("prompts/section.md");
 
@@ -30,17 +31,33 @@ pub(super) fn plan(
     bounds: &RangeInclusive<usize>,
     refused: Option<&PlanFault>,
 ) -> Vec<Message> {
-    let ask = |topic: &str, count: &str, refused: Option<String>| {
-        let topic = topic.trim();
-        message(Role::User, PLAN, context! { topic, count, refused })
-    };
-    let (example, count, answer) = EXAMPLE;
+    after_example(plan_question(topic, &range(bounds), refused.map(PlanFault::to_string)))
+}
+
+/// The planner's conversation about `count` sections that the plan lacks, beside those there are.
+pub(super) fn plan_more(topic: &str, names: Vec<String>, count: usize) -> Vec<Message> {
+    let topic = topic.trim();
+    after_example(message(Role::User, PLAN_MORE, context! { topic, names, count }))
+}
+
+/// The JSON of the plan that the planner is shown.
+pub(super) fn example() -> &'static str {
+    EXAMPLE.2.trim_end()
+}
+
+fn after_example(question: Message) -> Vec<Message> {
+    let (topic, count, _) = EXAMPLE;
     vec![
         message(Role::System, PLAN_SYSTEM, context! {}),
-        ask(example, count, None),
-        Message { role: Role::Assistant, content: answer.trim_end().to_owned() },
-        ask(topic, &range(bounds), refused.map(PlanFault::to_string)),
+        plan_question(topic, count, None),
+        Message { role: Role::Assistant, content: example().to_owned() },
+        question,
     ]
+}
+
+fn plan_question(topic: &str, count: &str, refused: Option<String>) -> Message {
+    let topic = topic.trim();
+    message(Role::User, PLAN, context! { topic, count, refused })
 }
 
 /// What a worker is told; `retried` is what was wrong with its first text.

@@ -20,6 +20,7 @@ use tutti::{
 };
 
 mod file;
+mod plan;
 mod progress;
 mod scripted;
 
@@ -325,10 +326,10 @@ async fn two_plans_without_enough_sections_are_an_error() {
     let engine = Scripted::new(|_, _| Act::say(plan_of(&["Data", "data", "DATA"]).to_string()));
     let (report, events) = run(&engine, request()).await;
     let fault = PlanFault::Duplicate { name: "data".to_owned() };
-    let error = ReportError::UnusablePlan { fault };
+    let error = ReportError::UnusablePlan { fault, asked: 5 };
     assert_eq!(report.unwrap_err(), error);
     assert_eq!(events.last(), Some(&ReportEvent::Failed(error)));
-    assert_eq!(engine.asked().len(), 2);
+    assert_eq!(engine.asked().len(), 5);
 }
 
 #[tokio::test]

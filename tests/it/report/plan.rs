@@ -1,0 +1,184 @@
+//! How a plan that is not good is mended, filled up, or told to be short.
+
+use serde_json::{Value, json};
+use tutti::{
+    constrain::Constraint,
+    engine::{FinishReason, GenerateError},
+    report::{MAX_SECTIONS, PlanFault, Planned, ReportError, ReportEvent, ReportRequest},
+};
+
+use super::{
+    closing, is_plan, plan_of, request, run,
+    scripted::{Act, Scripted, last_message},
+    text_on,
+};
+
+/// Sections as the planner names those a plan lacks.
+fn more(names: &[&str]) -> Act {
+    Act::say(json!({"sections": plan_of(names)["sections"]}).to_string())
+}
+
+fn exactly(sections: usize) -> ReportRequest {
+    ReportRequest { sections: Some(sections), ..request() }
+}
+
+/// A planner that answers these, in order, the last one again and again.
+fn planner(answers: Vec<Act>) -> std::sync::Arc<Scripted> {
+    Scripted::new(move |number, request| {
+        if is_plan(request) {
+            answers[number.min(answers.len() - 1)].clone()
+        } else {
+            text_on(request)
+        }
+    })
+}
+
+fn planned(events: &[ReportEvent]) -> &Planned {
+    let planned =
+        |event| if let &ReportEvent::Planned(ref planned) = event { Some(planned) } else { None };
+    events.iter().find_map(planned).expect("there is a plan")
+}
+
+fn names(planned: &Planned) -> Vec<&str> {
+    planned.plan.sections.iter().map(|section| section.name.as_str()).collect()
+}
+
+fn plan(names: &[&str]) -> Act {
+    Act::say(plan_of(names).to_string())
+}
+
+#[tokio::test]
+async fn the_sections_that_a_mended_plan_lacks_are_asked_for() {
+    let bad = plan(&["Data", "data", "Costs", "DATA", "costs", "data"]);
+    let engine = planner(vec![
+        bad.clone(),
+        bad,
+        more(&["Data", "Limits", "limits", "..."]),
+        Act::Say("{".to_owned(), FinishReason::Length),
+        more(&["Origins", "1. Models", "Ethics"]),
+    ]);
+    let (report, events) = run(&engine, exactly(6)).await;
+    let planned = planned(&events);
+    assert_eq!(names(planned), ["Data", "Costs", "Limits", "Origins", "Models", "Ethics"]);
+    assert!(planned.mended && planned.short_of.is_none());
+    assert!(!closing(&report.unwrap()).contains("could be planned"));
+    let asked = engine.asked();
+    assert_eq!(asked.iter().filter(|request| is_plan(request)).count(), 5);
+    for (number, lacking) in [(2, 4), (3, 3), (4, 3)] {
+        let Some(Constraint::JsonSchema(schema)) = &asked[number].constraint else {
+            panic!("no schema")
+        };
+        assert!(jsonschema::meta::is_valid(schema));
+        let sections = &schema["properties"]["sections"];
+        assert_eq!(
+            (&sections["minItems"], &sections["maxItems"]),
+            (&json!(lacking), &json!(lacking))
+        );
+        let question = last_message(&asked[number]);
+        assert!(question.contains("- Data\n- Costs\n"), "{question}");
+        assert!(question.contains(&format!("other names: {lacking}\n")), "{question}");
+    }
+    assert!(last_message(&asked[4]).contains("- Limits\n"));
+    let short = PlanFault::Count { count: 3, bounds: 6..=6 };
+    assert!(events.contains(&ReportEvent::PlanRefused { fault: short }));
+}
+
+#[tokio::test]
+async fn a_plan_filled_up_draws_every_seed_once() {
+    let names: Vec<_> = (0..MAX_SECTIONS).map(|n| format!("Part{n}x")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let bad = plan(&["Data"; MAX_SECTIONS]);
+    let fill = vec![bad.clone(), bad, more(&["Data"]), more(&["Data"]), more(&names[1..])];
+    let engine = Scripted::new(move |number, request| {
+        // Every section is written twice.
+        if is_plan(request) { fill[number].clone() } else { Act::say("") }
+    });
+    let (report, events) = run(&engine, exactly(MAX_SECTIONS)).await;
+    assert!(matches!(report, Err(ReportError::NothingWritten { .. })));
+    assert_eq!(planned(&events).plan.sections.len(), MAX_SECTIONS);
+    let mut seeds: Vec<_> = engine.asked().iter().map(|r| r.sampling.seed).collect();
+    assert_eq!(seeds.len(), 5 + 2 * MAX_SECTIONS);
+    seeds.sort_unstable();
+    seeds.dedup();
+    assert_eq!(seeds.len(), 5 + 2 * MAX_SECTIONS);
+}
+
+#[tokio::test]
+async fn fewer_sections_than_asked_for_are_written_and_told() {
+    let engine = planner(vec![
+        plan(&["Data", "data", "DATA", "Costs"]),
+        plan(&["Data", "data", "DATA", "Costs"]),
+        more(&["costs", "Data"]),
+    ]);
+    let (report, events) = run(&engine, exactly(4)).await;
+    let report = report.unwrap();
+    assert_eq!(names(planned(&events)), ["Data", "Costs"]);
+    assert_eq!((planned(&events).short_of, report.facts.short_of), (Some(4), Some(4)));
+    let told = "Only 2 of the 4 sections asked for could be planned.";
+    assert!(closing(&report).contains(told), "{}", closing(&report));
+    assert_eq!(engine.asked().iter().filter(|request| is_plan(request)).count(), 5);
+}
+
+#[tokio::test]
+async fn no_section_at_all_is_an_error_that_says_how_often_was_asked() {
+    let engine = planner(vec![plan(&["...", "***"]), plan(&["...", "***"]), more(&["...", ""])]);
+    let error = run(&engine, exactly(2)).await.0.unwrap_err();
+    let fault = PlanFault::Nameless { number: 1 };
+    assert_eq!(error, ReportError::UnusablePlan { fault, asked: 5 });
+    assert!(error.to_string().contains("asked 5 times"), "{error}");
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_while_a_plan_is_filled_up_fails_the_report() {
+    let bad = plan(&["Data", "data"]);
+    let engine = planner(vec![bad.clone(), bad, Act::Refuse(GenerateError::Stopped)]);
+    let error = run(&engine, exactly(2)).await.0.unwrap_err();
+    assert_eq!(error, ReportError::Plan(GenerateError::Stopped));
+}
+
+/// The plan that the planner is shown.
+fn example() -> Value {
+    let example = json!(include_str!("../../../src/report/prompts/plan_example.json"));
+    serde_json::from_str(example.as_str().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_example_handed_in_as_the_plan_is_refused() {
+    let mut titled = plan_of(&["Data", "Costs", "Limits"]);
+    titled["title"] = json!("the history of TEA.");
+    let mut named = plan_of(&["Data", "Costs", "2. Trade routes"]);
+    named["title"] = json!("Scaling");
+    for (bad, text) in [
+        (example(), "The History of Tea"),
+        (titled, "the history of TEA."),
+        (named, "Trade routes"),
+    ] {
+        let good = plan(&["Origins", "Data", "Limits"]);
+        let engine = planner(vec![Act::say(bad.to_string()), good]);
+        let (report, events) = run(&engine, request()).await;
+        let fault = PlanFault::Copied { text: text.to_owned() };
+        assert!(last_message(&engine.asked()[1]).contains(&fault.to_string()));
+        assert_eq!(planned(&events).refused, Some(fault));
+        assert_eq!(report.unwrap().plan.title, "Scaling Laws");
+    }
+}
+
+#[tokio::test]
+async fn a_planner_that_only_hands_in_the_example_has_its_sections_left_out() {
+    let copied = Act::say(example().to_string());
+    let engine =
+        planner(vec![copied.clone(), copied, more(&["Tea Today", "Data", "Costs", "End"])]);
+    let (report, events) = run(&engine, ReportRequest { topic: "x".to_owned(), ..request() }).await;
+    assert_eq!(report.unwrap().plan.title, "x");
+    assert_eq!(names(planned(&events)), ["Data", "Costs", "End"]);
+    assert!(!last_message(&engine.asked()[2]).contains("Tea"));
+}
+
+#[tokio::test]
+async fn a_report_on_tea_may_have_the_examples_plan() {
+    let engine = planner(vec![Act::say(example().to_string())]);
+    let topic = "How tea came to Europe".to_owned();
+    let (report, events) = run(&engine, ReportRequest { topic, ..request() }).await;
+    assert_eq!(report.unwrap().plan.title, "The History of Tea");
+    assert_eq!(planned(&events).refused, None);
+}
