@@ -9,6 +9,9 @@ use std::{
 
 use super::{Facts, Outcome, Report, plan::shortfall};
 
+/// The most links followed to a document, as many as Linux follows.
+const MAX_LINKS: usize = 40;
+
 /// Why a document cannot be a file.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
@@ -88,6 +91,9 @@ fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
 /// generated. Changes nothing on the disk.
 pub fn check_destination(path: &Path) -> Result<(), DocumentError> {
     let path = &followed(path);
+    if path.is_symlink() {
+        return Err(DocumentError::NotAFile { path: path.clone() });
+    }
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(DocumentError::IsFolder { path: path.clone() }),
         Ok(found) if !found.is_file() => Err(DocumentError::NotAFile { path: path.clone() }),
@@ -110,7 +116,8 @@ pub fn check_destination(path: &Path) -> Result<(), DocumentError> {
 }
 
 /// Puts `text` at `path` in one step: whoever looks sees the old file or the whole new one, and a
-/// failure leaves the old one. A link stays a link, permissions stay as they are.
+/// failure leaves the old one. A link stays a link, also one to a file that is not there yet;
+/// permissions stay as they are.
 pub fn write_document(path: &Path, text: &str) -> Result<(), DocumentError> {
     check_destination(path)?;
     let path = &followed(path);
@@ -125,9 +132,15 @@ pub fn write_document(path: &Path, text: &str) -> Result<(), DocumentError> {
     Ok(())
 }
 
-/// The file itself if `path` is a link to one.
+/// The place that `path` leads to if it is a link, whether or not there is a file yet. Links that
+/// lead nowhere but to themselves give a link.
 fn followed(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = folder(&path).join(target);
+    }
+    path
 }
 
 fn folder(path: &Path) -> &Path {

@@ -193,7 +193,7 @@ async fn more(
         speaker: Speaker::Planner,
         messages: prompts::plan_more(&run.request.topic, names, lacking),
         constraint: Some(Constraint::JsonSchema(object(
-            json!({ "sections": sections_schema(&(lacking..=lacking)) }),
+            &json!({ "sections": sections_schema(&(lacking..=lacking)) }),
             &["sections"],
         ))),
         max_tokens: max_tokens(run),
@@ -230,7 +230,7 @@ fn schema(topic: &str, bounds: &RangeInclusive<usize>) -> Value {
         "title": text(TITLE),
         "sections": sections_schema(bounds),
     });
-    object(properties, &["language", "title", "sections"])
+    object(&properties, &["language", "title", "sections"])
 }
 
 fn text(longest: usize) -> Value {
@@ -252,7 +252,7 @@ fn sections_schema(bounds: &RangeInclusive<usize>) -> Value {
 }
 
 /// The whole answer, see [`schema`].
-fn object(properties: Value, required: &[&str]) -> Value {
+fn object(properties: &Value, required: &[&str]) -> Value {
     json!({
         "type": "object",
         "properties": properties,

@@ -80,6 +80,28 @@ fn a_link_stays_a_link_and_permissions_stay() {
 
 #[cfg(unix)]
 #[test]
+fn a_link_to_a_file_that_is_not_there_yet_stays_a_link() {
+    use std::os::unix::fs::symlink;
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("docs")).unwrap();
+    symlink("docs/latest.md", at("report.md")).unwrap();
+    symlink("real.md", at("docs/latest.md")).unwrap();
+    write_document(&at("report.md"), "new").unwrap();
+    assert!(at("report.md").is_symlink() && at("docs/latest.md").is_symlink());
+    assert_eq!(fs::read_to_string(at("docs/real.md")).unwrap(), "new");
+    assert_eq!(names(&at("docs")), ["latest.md", "real.md"]);
+
+    symlink("nowhere/real.md", at("lost.md")).unwrap();
+    assert!(matches!(write_document(&at("lost.md"), "new"), Err(DocumentError::NoFolder { .. })));
+    symlink("round.md", at("round.md")).unwrap();
+    assert!(matches!(write_document(&at("round.md"), "new"), Err(DocumentError::NotAFile { .. })));
+    assert!(at("lost.md").is_symlink() && at("round.md").is_symlink());
+}
+
+#[cfg(unix)]
+#[test]
 fn a_new_document_has_the_permissions_of_any_new_file() {
     use std::os::unix::fs::PermissionsExt;
 

@@ -4,11 +4,16 @@ use serde_json::{Value, json};
 use tutti::{
     constrain::Constraint,
     engine::{FinishReason, GenerateError},
-    report::{MAX_SECTIONS, PlanFault, Planned, ReportError, ReportEvent, ReportRequest},
+    report::{
+        MAX_SECTIONS, PlanFault, Planned, ReportError, ReportEvent, ReportRequest,
+        progress::Progress,
+    },
 };
 
 use super::{
-    closing, is_plan, plan_of, request, run,
+    closing, is_plan, plan_of,
+    progress::Screen,
+    request, run,
     scripted::{Act, Scripted, last_message},
     text_on,
 };
@@ -34,9 +39,11 @@ fn planner(answers: Vec<Act>) -> std::sync::Arc<Scripted> {
 }
 
 fn planned(events: &[ReportEvent]) -> &Planned {
-    let planned =
-        |event| if let &ReportEvent::Planned(ref planned) = event { Some(planned) } else { None };
-    events.iter().find_map(planned).expect("there is a plan")
+    let planned = events.iter().find_map(|event| match event {
+        ReportEvent::Planned(planned) => Some(planned),
+        _ => None,
+    });
+    planned.expect("there is a plan")
 }
 
 fn names(planned: &Planned) -> Vec<&str> {
@@ -88,7 +95,7 @@ async fn a_plan_filled_up_draws_every_seed_once() {
     let names: Vec<_> = (0..MAX_SECTIONS).map(|n| format!("Part{n}x")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let bad = plan(&["Data"; MAX_SECTIONS]);
-    let fill = vec![bad.clone(), bad, more(&["Data"]), more(&["Data"]), more(&names[1..])];
+    let fill = [bad.clone(), bad, more(&["Data"]), more(&["Data"]), more(&names[1..])];
     let engine = Scripted::new(move |number, request| {
         // Every section is written twice.
         if is_plan(request) { fill[number].clone() } else { Act::say("") }
@@ -117,6 +124,11 @@ async fn fewer_sections_than_asked_for_are_written_and_told() {
     let told = "Only 2 of the 4 sections asked for could be planned.";
     assert!(closing(&report).contains(told), "{}", closing(&report));
     assert_eq!(engine.asked().iter().filter(|request| is_plan(request)).count(), 5);
+    let screen = Screen::default();
+    let mut progress = Progress::lines(screen.clone());
+    events.iter().for_each(|event| progress.observe(event));
+    let shown = screen.shown();
+    assert!(shown.contains("plan: only 2 of the 4 sections asked for could be"), "{shown}");
 }
 
 #[tokio::test]
@@ -138,8 +150,7 @@ async fn an_engine_that_fails_while_a_plan_is_filled_up_fails_the_report() {
 
 /// The plan that the planner is shown.
 fn example() -> Value {
-    let example = json!(include_str!("../../../src/report/prompts/plan_example.json"));
-    serde_json::from_str(example.as_str().unwrap()).unwrap()
+    serde_json::from_str(include_str!("../../../src/report/prompts/plan_example.json")).unwrap()
 }
 
 #[tokio::test]

@@ -16,10 +16,10 @@ use super::scripted::{Act, Scripted, last_message};
 
 /// All that was ever drawn.
 #[derive(Clone, Debug, Default)]
-struct Screen(Arc<Mutex<String>>);
+pub(super) struct Screen(Arc<Mutex<String>>);
 
 impl Screen {
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         self.0.lock().unwrap().clone()
     }
 }
