@@ -53,9 +53,10 @@ pub(super) fn ensembles(
         ensemble.members.retain(|member| member.weight > 0.0);
     }
     let files = Files::open(config)?;
-    let since = Instant::now();
     let bar = bars.bar();
-    let models = models(config, &wanted, &files, &bar)?;
+    let paths = fetch(&wanted, &files, &bar)?;
+    let since = Instant::now();
+    let models = models(config, paths)?;
     let maps = map_folder(config, &files.cache);
     let mut loaded = Vec::new();
     for ensemble in &wanted {
@@ -79,13 +80,12 @@ pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyho
         .context("cannot start the engine")
 }
 
-/// Each model that is needed, once; all of them share one pool of threads.
-fn models(
-    config: &Config,
+/// The file of each model that is needed.
+fn fetch(
     wanted: &[EnsembleConfig],
     files: &Files,
     progress: &dyn Progress,
-) -> anyhow::Result<BTreeMap<String, LoadedModel>> {
+) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let mut paths = BTreeMap::new();
     for member in wanted.iter().flat_map(|ensemble| &ensemble.members) {
         if !paths.contains_key(&member.model) {
@@ -93,6 +93,14 @@ fn models(
             paths.insert(member.model.clone(), files.store.ensure(manifest, progress)?);
         }
     }
+    Ok(paths)
+}
+
+/// All models share one pool of threads.
+fn models(
+    config: &Config,
+    paths: BTreeMap<String, PathBuf>,
+) -> anyhow::Result<BTreeMap<String, LoadedModel>> {
     let pool = Pool::new(threads(config)?);
     paths.into_iter().map(|(id, path)| Ok((id, ensemble::load_model(&path, &pool)?))).collect()
 }
