@@ -2,6 +2,7 @@
 
 mod client;
 mod completions;
+mod operations;
 mod refusals;
 mod routes;
 mod socket;
