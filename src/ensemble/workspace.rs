@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Ensemble, prefix::Prefixes};
+use super::{Ensemble, mix::Mixture, prefix::Prefixes};
 
 /// Scratch memory, kept texts and the clock of one ensemble's steps. Results do not depend on it.
 pub struct Workspace {
@@ -10,7 +10,7 @@ pub struct Workspace {
     pub prefill: usize,
     pub prefixes: Prefixes,
     pub times: Times,
-    pub(super) mix: Vec<f32>,
+    pub(super) mixture: Mixture,
 }
 
 /// Where the time of the steps so far went.
@@ -38,7 +38,7 @@ impl Workspace {
                 choose: Duration::ZERO,
                 commit: Duration::ZERO,
             },
-            mix: vec![0.0; ensemble.union().size()],
+            mixture: Mixture::new(ensemble.union().size()),
         }
     }
 }
