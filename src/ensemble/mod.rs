@@ -35,6 +35,7 @@ pub use sequence::{Sequence, StartError};
 pub use workspace::{Times, Workspace};
 
 use prefix::Start;
+use workspace::Desk;
 
 use crate::{
     constrain::{ConstrainError, Grammars},
@@ -167,7 +168,7 @@ impl Ensemble {
         sequences: &mut [&mut Sequence],
         work: &mut Workspace,
     ) -> Vec<Result<Step, StepError>> {
-        assert_eq!(work.mix.len(), self.union.size(), "a workspace is made for its ensemble");
+        assert_eq!(work.pieces, self.union.size(), "a workspace is made for its ensemble");
         let mut lap = Instant::now();
         for member in 0..self.members.len() {
             let forwarded = self.forward(member, sequences, work.prefill, &work.prefixes);
@@ -183,7 +184,7 @@ impl Ensemble {
                 return sequences.iter().map(failed).collect();
             }
         }
-        sequences.iter_mut().map(|sequence| self.choose_and_commit(sequence, work)).collect()
+        self.choose_and_commit(sequences, work)
     }
 
     /// Brings one member's caches up to date and leaves the logits after the last token.
@@ -229,18 +230,40 @@ impl Ensemble {
         if rows.is_empty() { Ok(()) } else { self.members[member].model.forward(&mut rows) }
     }
 
+    /// Sequences whose members have all read the text are shared out among the threads; each
+    /// chooses on its own.
     fn choose_and_commit(
         &self,
-        sequence: &mut Sequence,
+        sequences: &mut [&mut Sequence],
         work: &mut Workspace,
-    ) -> Result<Step, StepError> {
-        if !sequence.states.iter().all(|state| state.ready) {
-            return Ok(Step::Prefill);
-        }
-        let Workspace { mix, times, .. } = work;
+    ) -> Vec<Result<Step, StepError>> {
+        let start = Instant::now();
+        let mut results: Vec<_> = sequences.iter().map(|_| Ok(Step::Prefill)).collect();
+        let mut ready: Vec<_> = sequences
+            .iter_mut()
+            .zip(&mut results)
+            .filter(|(sequence, _)| sequence.states.iter().all(|state| state.ready))
+            .collect();
+        let share = ready.len().div_ceil(work.desks.len()).max(1);
+        let mut tasks: Vec<_> = ready.chunks_mut(share).zip(&mut work.desks).collect();
+        work.pool.for_each(&mut tasks, |_, (sequences, desk)| {
+            for (sequence, result) in sequences.iter_mut() {
+                **result = self.choose_and_commit_one(sequence, desk).map(Step::Chose);
+            }
+        });
+        work.times.share_out(start.elapsed(), &mut work.desks);
+        results
+    }
+
+    fn choose_and_commit_one(
+        &self,
+        sequence: &mut Sequence,
+        desk: &mut Desk,
+    ) -> Result<UnionId, StepError> {
+        let Desk { mix, spent } = desk;
         let mut lap = Instant::now();
         self.mix(sequence, mix)?;
-        workspace::lap(&mut lap, &mut times.mix);
+        workspace::lap(&mut lap, &mut spent.mix);
         if let Some(matching) = &mut sequence.matching {
             matching.mask(mix)?;
         }
@@ -249,10 +272,10 @@ impl Ensemble {
         if let Some(matching) = &mut sequence.matching {
             matching.commit(id)?;
         }
-        workspace::lap(&mut lap, &mut times.choose);
+        workspace::lap(&mut lap, &mut spent.choose);
         self.commit(sequence, id);
-        workspace::lap(&mut lap, &mut times.commit);
-        Ok(Step::Chose(id))
+        workspace::lap(&mut lap, &mut spent.commit);
+        Ok(id)
     }
 
     /// The weighted arithmetic mean of the members' distributions, into `mix`.

@@ -10,16 +10,23 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::atomic::{AtomicUsize, Ordering},
+    num::NonZeroUsize,
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::*;
 use crate::{
     constrain::Constraint,
-    model::KvCache,
+    model::{KvCache, Pool},
     sampling::{Sampler, SamplingParams},
     tokenizer::{PreTokenizer, SpecToken, TokenRole, TokenizerSpec},
 };
+
+/// Several sequences are chosen for at once.
+static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(NonZeroUsize::new(3).unwrap()));
 
 struct Toy {
     seed: u64,
@@ -46,6 +53,10 @@ impl LanguageModel for Toy {
 
     fn new_cache(&self) -> KvCache {
         KvCache::default()
+    }
+
+    fn pool(&self) -> Option<&Pool> {
+        Some(&POOL)
     }
 
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
