@@ -122,6 +122,11 @@ impl Sequence {
         std::mem::take(&mut self.warnings)
     }
 
+    /// Everyone who takes part has read the whole text.
+    pub(super) fn is_ready(&self) -> bool {
+        self.fusion.active().all(|member| self.states[member].ready)
+    }
+
     /// A member has failed it.
     pub(super) fn lose(&mut self, index: usize, member: &Member, failure: &Failure) {
         let Member { name, model, .. } = member;

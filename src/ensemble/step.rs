@@ -10,11 +10,11 @@ use super::{
     Ensemble, Sequence, Workspace,
     mix::{Mixture, Voice},
     prefix::{self, Prefixes, Start},
-    workspace,
+    workspace::{self, Desk},
 };
 use crate::{
     constrain::ConstrainError,
-    model::{self, ModelError, Row, Want},
+    model::{self, ModelError, Pool, Row, Want},
     vocab::{Piece, UnionId},
 };
 
@@ -66,15 +66,15 @@ impl Ensemble {
         sequences: &mut [&mut Sequence],
         work: &mut Workspace,
     ) -> Vec<Result<Step, StepError>> {
-        assert_eq!(work.mixture.mix.len(), self.union().size(), "a workspace is its ensemble's");
+        assert_eq!(work.pieces, self.union().size(), "a workspace is made for its ensemble");
         let mut lap = Instant::now();
         for member in 0..self.members.len() {
             self.forward(member, sequences, work.prefill, &work.prefixes);
             workspace::lap(&mut lap, &mut work.times.forward[member]);
-            self.listen(member, sequences);
-            workspace::lap(&mut lap, &mut work.times.mix);
         }
-        sequences.iter_mut().map(|sequence| self.choose_and_commit(sequence, work)).collect()
+        self.listen(sequences, &work.pool);
+        workspace::lap(&mut lap, &mut work.times.mix);
+        self.choose_and_commit(sequences, work)
     }
 
     /// Brings one member's caches up to date and leaves the logits after the last token.
@@ -138,40 +138,79 @@ impl Ensemble {
         }
     }
 
-    /// Makes the logits that one member has just given probabilities.
-    pub(super) fn listen(&self, member: usize, sequences: &mut [&mut Sequence]) {
-        for sequence in sequences {
-            let state = &mut sequence.states[member];
-            if !state.ready || state.heard {
-                continue;
+    /// Makes the logits that members have just given probabilities.
+    pub(super) fn listen(&self, sequences: &mut [&mut Sequence], pool: &Pool) {
+        let mut new = Vec::new();
+        for (index, sequence) in sequences.iter_mut().enumerate() {
+            for (member, state) in sequence.states.iter_mut().enumerate() {
+                if state.ready && !state.heard {
+                    state.heard = true;
+                    new.push((index, member, &mut state.probs, true));
+                }
             }
-            state.heard = true;
-            self.maps[member].mask(&mut state.probs);
-            let temperature = self.members[member].temperature;
-            if temperature != 1.0 {
-                state.probs.iter_mut().for_each(|logit| *logit /= temperature);
-            }
-            if model::softmax(&mut state.probs).is_none() {
-                sequence.lose(member, &self.members[member], &Failure::NotFinite);
-            }
+        }
+        pool.for_each(&mut new, |_, (_, member, probs, sound)| {
+            *sound = self.probabilities(*member, probs).is_some();
+        });
+        let failed: Vec<(usize, usize)> = new
+            .into_iter()
+            .filter(|(.., sound)| !sound)
+            .map(|(index, member, ..)| (index, member))
+            .collect();
+        for (index, member) in failed {
+            sequences[index].lose(member, &self.members[member], &Failure::NotFinite);
         }
     }
 
+    /// One member's logits to its calibrated probabilities, in place; `None` if they are not
+    /// numbers.
+    fn probabilities(&self, member: usize, logits: &mut [f32]) -> Option<()> {
+        self.maps[member].mask(logits);
+        let temperature = self.members[member].temperature;
+        if temperature != 1.0 {
+            logits.iter_mut().for_each(|logit| *logit /= temperature);
+        }
+        model::softmax(logits)
+    }
+
+    /// Sequences whose members have all read the text are shared out among the threads; each
+    /// chooses on its own.
     fn choose_and_commit(
         &self,
-        sequence: &mut Sequence,
+        sequences: &mut [&mut Sequence],
         work: &mut Workspace,
-    ) -> Result<Step, StepError> {
-        if let Some(error) = sequence.failed.take() {
-            return Err(error);
-        }
-        if !sequence.fusion.active().all(|member| sequence.states[member].ready) {
-            return Ok(Step::Prefill);
-        }
-        let Workspace { mixture, times, .. } = work;
+    ) -> Vec<Result<Step, StepError>> {
+        let start = Instant::now();
+        let failed = |sequence: &mut &mut Sequence| match sequence.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(Step::Prefill),
+        };
+        let mut results: Vec<_> = sequences.iter_mut().map(failed).collect();
+        let mut ready: Vec<_> = sequences
+            .iter_mut()
+            .zip(&mut results)
+            .filter(|(sequence, result)| result.is_ok() && sequence.is_ready())
+            .collect();
+        let share = ready.len().div_ceil(work.desks.len()).max(1);
+        let mut tasks: Vec<_> = ready.chunks_mut(share).zip(&mut work.desks).collect();
+        work.pool.for_each(&mut tasks, |_, (sequences, desk)| {
+            for (sequence, result) in sequences.iter_mut() {
+                **result = self.choose_and_commit_one(sequence, desk).map(Step::Chose);
+            }
+        });
+        work.times.share_out(start.elapsed(), &mut work.desks);
+        results
+    }
+
+    fn choose_and_commit_one(
+        &self,
+        sequence: &mut Sequence,
+        desk: &mut Desk,
+    ) -> Result<UnionId, StepError> {
+        let Desk { mixture, spent } = desk;
         let mut lap = Instant::now();
         self.mix(sequence, mixture);
-        workspace::lap(&mut lap, &mut times.mix);
+        workspace::lap(&mut lap, &mut spent.mix);
         let mix = &mut mixture.mix;
         if let Some(matching) = &mut sequence.matching {
             matching.mask(mix)?;
@@ -181,10 +220,10 @@ impl Ensemble {
         if let Some(matching) = &mut sequence.matching {
             matching.commit(id)?;
         }
-        workspace::lap(&mut lap, &mut times.choose);
+        workspace::lap(&mut lap, &mut spent.choose);
         self.commit(sequence, id);
-        workspace::lap(&mut lap, &mut times.commit);
-        Ok(Step::Chose(id))
+        workspace::lap(&mut lap, &mut spent.commit);
+        Ok(id)
     }
 
     /// The mixture of all members that take part.

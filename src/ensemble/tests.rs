@@ -10,7 +10,11 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::atomic::{AtomicUsize, Ordering},
+    num::NonZeroUsize,
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 mod failures;
@@ -19,11 +23,14 @@ mod rules;
 use super::*;
 use crate::{
     constrain::Constraint,
-    model::{KvCache, ModelError, Row, Want},
+    model::{KvCache, ModelError, Pool, Row, Want},
     sampling::{Sampler, SamplingParams},
     tokenizer::{PreTokenizer, SpecToken, TokenRole, TokenizerSpec},
     vocab::UnionId,
 };
+
+/// Several sequences are chosen for at once.
+static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(NonZeroUsize::new(3).unwrap()));
 
 struct Toy {
     seed: u64,
@@ -50,6 +57,10 @@ impl LanguageModel for Toy {
 
     fn new_cache(&self) -> KvCache {
         KvCache::default()
+    }
+
+    fn pool(&self) -> Option<&Pool> {
+        Some(&POOL)
     }
 
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {

@@ -44,8 +44,8 @@ fn mixed(ensemble: &Ensemble) -> (Vec<f64>, Vec<Vec<f64>>) {
     let mut mixture = mix::Mixture::new(ensemble.union().size());
     for member in 0..ensemble.members().len() {
         ensemble.forward(member, &mut [&mut sequence], 100, &Prefixes::new(0));
-        ensemble.listen(member, &mut [&mut sequence]);
     }
+    ensemble.listen(&mut [&mut sequence], &POOL);
     ensemble.mix(&sequence, &mut mixture);
     let one = |(state, map): (&sequence::MemberState, &VocabMap)| {
         let mut one = vec![0.0; ensemble.union().size()];
