@@ -51,7 +51,7 @@ impl Running {
                 self.clock.finished(*reason, *usage);
                 self.record.add(*usage);
             }
-            Some(Event::Started { .. } | Event::Failed(_)) | None => {}
+            Some(Event::Started { .. } | Event::Warning { .. } | Event::Failed(_)) | None => {}
         }
         event
     }

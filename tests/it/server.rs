@@ -2,6 +2,7 @@
 
 mod client;
 mod completions;
+mod ensemble;
 mod operations;
 mod refusals;
 mod routes;

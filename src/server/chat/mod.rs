@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`.
 
+mod ensemble;
 mod message;
 mod request;
 mod response;
@@ -25,6 +26,7 @@ use crate::{
     engine::{Event, FinishReason, Usage},
     sampling::SamplingParams,
 };
+use ensemble::{WireFusion, WireWarning};
 use response::{Completion, Head};
 
 pub use request::{ChatCompletionRequest, CheckedRequest, StreamOptions};
@@ -53,15 +55,21 @@ struct Answer {
     text: String,
     reason: FinishReason,
     usage: Usage,
+    fusion: WireFusion,
 }
 
 async fn collect(mut generation: Running) -> Result<Answer, ApiError> {
-    let mut text = String::new();
+    let (mut text, mut fusion) = (String::new(), WireFusion::default());
     while let Some(event) = generation.next().await {
         match event {
             Event::Started { .. } => {}
+            Event::Warning { member, reason } => {
+                fusion.warnings.push(WireWarning { member, reason });
+            }
             Event::Text { text: piece, .. } => text.push_str(&piece),
-            Event::Finished { reason, usage } => return Ok(Answer { text, reason, usage }),
+            Event::Finished { reason, usage } => {
+                return Ok(Answer { text, reason, usage, fusion });
+            }
             Event::Failed(error) => return Err(error.into()),
         }
     }
