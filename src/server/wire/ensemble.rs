@@ -13,12 +13,14 @@ use crate::{
 /// Every key may be left out; the ensemble's own setting then holds.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WireEnsemble {
+pub(in crate::server) struct WireEnsemble {
     /// The names of those that take part.
     members: Option<Vec<String>>,
     weights: Option<WireWeights>,
     rule: Option<String>,
     floor: Option<f64>,
+    /// Tells of each token what each member gave it; implies `logprobs`.
+    attribution: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -29,8 +31,12 @@ enum WireWeights {
 }
 
 impl WireEnsemble {
+    pub(in crate::server) fn wants_attribution(&self) -> bool {
+        self.attribution.unwrap_or(false)
+    }
+
     /// Names are checked by the engine, which knows the members.
-    pub(super) fn check(self) -> Result<FusionRequest, ApiError> {
+    pub(in crate::server) fn check(self) -> Result<FusionRequest, ApiError> {
         let weights = self.weights.map(|weights| match weights {
             WireWeights::InOrder(weights) => {
                 WeightsRequest::InOrder(weights.into_iter().map(|weight| weight as f32).collect())
@@ -62,20 +68,20 @@ fn invalid(param: &str, error: &impl ToString) -> ApiError {
 
 /// What an answer says of its members; nothing if all went as it should.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct WireFusion {
+pub(in crate::server) struct WireFusion {
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) warnings: Vec<WireWarning>,
+    pub(in crate::server) warnings: Vec<WireWarning>,
 }
 
 /// A member that failed; the answer went on without it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct WireWarning {
-    pub(super) member: String,
-    pub(super) reason: String,
+pub(in crate::server) struct WireWarning {
+    pub(in crate::server) member: String,
+    pub(in crate::server) reason: String,
 }
 
 impl WireFusion {
-    pub(super) fn is_silent(&self) -> bool {
+    pub(in crate::server) fn is_silent(&self) -> bool {
         *self == Self::default()
     }
 }
