@@ -17,9 +17,13 @@ use std::{
     thread::JoinHandle,
 };
 
+pub use crate::{
+    ensemble::{Logprobs, Score, ScoredAlternative, Vote},
+    vocab::{Piece, UnionId, UnionVocab},
+};
 pub use request::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt,
-    StopConditions, Usage,
+    ScoredPiece, StopConditions, Usage,
 };
 use tokio::sync::mpsc;
 
@@ -30,6 +34,8 @@ use crate::{
         worker::{Job, Worker},
     },
     ensemble::{Ensemble, Sequence, StartError},
+    sampling::Penalties,
+    vocab::TokenId,
 };
 
 /// How much an engine takes on.
@@ -131,9 +137,9 @@ impl Generate for Engine {
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {
         let ensemble = self.ensemble(&request.model)?;
+        refuse_what_is_not_served(&request)?;
         let place = self.reserve()?;
-        let Prompt::Chat(messages) = &request.prompt;
-        let prompts = ensemble.chat_prompts(messages)?;
+        let prompts = prompts(ensemble, &request.prompt)?;
         let sequence =
             Sequence::new(ensemble, prompts, request.sampling, request.constraint.as_ref())?;
         let (events, received) = mpsc::channel(EVENTS);
@@ -150,6 +156,43 @@ impl Generate for Engine {
             return Err(GenerateError::Stopped);
         }
         Ok(Generation::new(received))
+    }
+
+    fn union(&self, model: &str) -> Result<&UnionVocab, GenerateError> {
+        Ok(self.ensemble(model)?.union())
+    }
+
+    fn tokenize(&self, model: &str, text: &str) -> Result<Vec<UnionId>, GenerateError> {
+        Ok(self.ensemble(model)?.pieces_of(text.as_bytes())?)
+    }
+
+    fn count_tokens(&self, model: &str, prompt: &Prompt) -> Result<usize, GenerateError> {
+        let prompts = prompts(self.ensemble(model)?, prompt)?;
+        Ok(prompts.iter().map(Vec::len).max().unwrap_or(0))
+    }
+}
+
+/// A prompt in each member's own tokens.
+fn prompts(ensemble: &Ensemble, prompt: &Prompt) -> Result<Vec<Vec<TokenId>>, StartError> {
+    match prompt {
+        Prompt::Chat { messages, tools } => ensemble.chat_prompts(messages, tools),
+        Prompt::Text(text) => Ok(ensemble.text_prompts(text.as_bytes())),
+        Prompt::Tokens(pieces) => Ok(ensemble.text_prompts(&ensemble.bytes_of(pieces)?)),
+    }
+}
+
+fn refuse_what_is_not_served(request: &GenerateRequest) -> Result<(), GenerateError> {
+    let GenerateRequest { penalties, stop, logprobs, .. } = request;
+    let refused = [
+        (*penalties != Penalties::default(), "a penalty or bias"),
+        (stop.min_tokens > 0, "`min_tokens`"),
+        (stop.ignore_end, "`ignore_eos`"),
+        (stop.max_tokens == Some(0), "`max_tokens` of 0"),
+        (logprobs.is_some(), "`logprobs`"),
+    ];
+    match refused.into_iter().find(|&(asked, _)| asked) {
+        Some((_, what)) => Err(GenerateError::NotServed { what }),
+        None => Ok(()),
     }
 }
 
@@ -169,6 +212,10 @@ impl From<StartError> for GenerateError {
             StartError::Template { member, reason } => Self::Template { member, reason },
             StartError::PromptTooLong { member, prompt_tokens, context_length } => {
                 Self::PromptTooLong { member, prompt_tokens, context_length }
+            }
+            StartError::UnknownPiece { id, size } => Self::UnknownPiece { id, size },
+            StartError::Unspellable { .. } | StartError::EndInside { .. } => {
+                Self::Prompt { reason: error.to_string() }
             }
             StartError::Empty { ref member } => {
                 Self::Template { member: member.clone(), reason: error.to_string() }

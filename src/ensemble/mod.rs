@@ -18,7 +18,9 @@
 //! A member of weight 0 is never run.
 
 mod load;
+mod pieces;
 mod prefix;
+mod score;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use std::{
 
 pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model};
 pub use prefix::Prefixes;
+pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Sequence, StartError};
 pub use workspace::{Times, Workspace};
 
@@ -39,7 +42,10 @@ use prefix::Start;
 use crate::{
     constrain::{ConstrainError, Grammars},
     model::{self, LanguageModel, ModelError, Row, Want},
-    tokenizer::{TokenKind, Tokenizer, chat::Message},
+    tokenizer::{
+        TokenKind, Tokenizer,
+        chat::{Message, Tool},
+    },
     vocab::{Piece, TokenId, UnionId, UnionVocab, VocabMap},
 };
 
@@ -133,21 +139,19 @@ impl Ensemble {
     ///
     /// # Errors
     /// If a member's template refuses the messages.
-    pub fn chat_prompts(&self, messages: &[Message]) -> Result<Vec<Vec<TokenId>>, StartError> {
+    pub fn chat_prompts(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+    ) -> Result<Vec<Vec<TokenId>>, StartError> {
         self.members
             .iter()
             .map(|member| {
-                member.tokenizer.chat(messages).map_err(|error| StartError::Template {
-                    member: member.name.clone(),
-                    reason: error.to_string(),
+                member.tokenizer.chat_with_tools(messages, tools).map_err(|error| {
+                    StartError::Template { member: member.name.clone(), reason: error.to_string() }
                 })
             })
             .collect()
-    }
-
-    /// A text as each member's own tokens, to be continued.
-    pub fn text_prompts(&self, text: &str) -> Vec<Vec<TokenId>> {
-        self.members.iter().map(|member| member.tokenizer.prompt(text)).collect()
     }
 
     /// The compiler of constraints over this union, built when it is first needed.

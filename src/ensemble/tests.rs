@@ -101,7 +101,7 @@ fn greedy() -> SamplingParams {
 }
 
 fn start(ensemble: &Ensemble, params: &SamplingParams) -> Sequence {
-    let prompts = ensemble.text_prompts("ab c");
+    let prompts = ensemble.text_prompts(b"ab c");
     Sequence::new(ensemble, prompts, params.clone(), None).unwrap()
 }
 
@@ -279,7 +279,7 @@ fn sequences_stepped_together_write_what_each_writes_alone() {
         let prompts =
             ["a", "ab c ab c ab c ab c ab c ab c ab c ab c", "c c c c c c c c c c c c c c c c c"];
         let open = |seed: usize| {
-            let tokens = ensemble.text_prompts(prompts[seed]);
+            let tokens = ensemble.text_prompts(prompts[seed].as_bytes());
             Sequence::new(&ensemble, tokens, sampled(seed as u64), None).unwrap()
         };
         let mut together: Vec<Sequence> = (0..3).map(open).collect();
@@ -317,7 +317,7 @@ fn a_constraint_holds_whatever_the_members_would_have_said() {
     });
     for seed in 0..20 {
         let constraint = Constraint::JsonSchema(schema.clone());
-        let prompts = ensemble.text_prompts("[");
+        let prompts = ensemble.text_prompts(b"[");
         let mut sequence =
             Sequence::new(&ensemble, prompts, sampled(seed), Some(&constraint)).unwrap();
         while !sequence.is_complete() {
@@ -344,7 +344,7 @@ fn a_sequence_is_full_when_a_member_can_read_no_more() {
         assert!(sequence.states[0].target.len() <= 12);
         choose(&ensemble, &mut sequence);
     }
-    let long = ensemble.text_prompts("abcabcabcabcabc");
+    let long = ensemble.text_prompts(b"abcabcabcabcabc");
     let refused = Sequence::new(&ensemble, long, greedy(), None).err();
     assert!(matches!(
         refused,
@@ -411,7 +411,7 @@ fn counted() -> (Ensemble, [Arc<Toy>; 2]) {
 const OUTLINE: &str = "abc ab c. a b c ab. abc abc c a. b ab c abc. c c ab a b. ";
 
 fn section(ensemble: &Ensemble, name: &str, seed: u64) -> Sequence {
-    let prompts = ensemble.text_prompts(&format!("{OUTLINE}{name}"));
+    let prompts = ensemble.text_prompts(format!("{OUTLINE}{name}").as_bytes());
     Sequence::new(ensemble, prompts, sampled(seed), None).unwrap()
 }
 

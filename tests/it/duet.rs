@@ -39,11 +39,11 @@ pub(crate) fn duet() -> Arc<Ensemble> {
 }
 
 fn ask(question: &str) -> Vec<Message> {
-    vec![Message { role: Role::User, content: question.to_owned() }]
+    vec![Message::new(Role::User, question)]
 }
 
 fn start(ensemble: &Ensemble, question: &str, params: &SamplingParams) -> Sequence {
-    let prompts = ensemble.chat_prompts(&ask(question)).unwrap();
+    let prompts = ensemble.chat_prompts(&ask(question), &[]).unwrap();
     Sequence::new(ensemble, prompts, params.clone(), None).unwrap()
 }
 
@@ -226,7 +226,7 @@ fn a_schema_holds_on_the_real_pair() {
         "required": ["city", "population"],
         "additionalProperties": false,
     });
-    let prompts = duet.chat_prompts(&ask("The largest city of Japan, as JSON.")).unwrap();
+    let prompts = duet.chat_prompts(&ask("The largest city of Japan, as JSON."), &[]).unwrap();
     let constraint = Constraint::JsonSchema(schema.clone());
     let mut sequence = Sequence::new(&duet, prompts, sampled(2), Some(&constraint)).unwrap();
     for _ in 0..80 {

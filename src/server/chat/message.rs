@@ -41,7 +41,7 @@ impl WireMessage {
                 return Err(ApiError::invalid(param, "is required for this role"));
             }
         };
-        Ok(Message { role, content })
+        Ok(Message::new(role, content))
     }
 
     fn role(&self, at: &str) -> Result<Role, ApiError> {

@@ -59,7 +59,7 @@ async fn collect(mut generation: Generation) -> Result<Answer, ApiError> {
     let mut text = String::new();
     while let Some(event) = generation.next().await {
         match event {
-            Event::Started { .. } => {}
+            Event::Started { .. } | Event::Prompt { .. } => {}
             Event::Text { text: piece, .. } => text.push_str(&piece),
             Event::Finished { reason, usage } => return Ok(Answer { text, reason, usage }),
             Event::Failed(error) => return Err(error.into()),

@@ -84,12 +84,12 @@ impl ChatCompletionRequest {
         let strings = stop_strings(self.stop)?;
         let constraint = self.response_format.map_or(Ok(None), constraint)?;
         let messages = check_messages(self.messages)?;
+        let model = self.model.ok_or(ApiError::Missing { param: "model" })?;
         let generate = GenerateRequest {
-            model: self.model.ok_or(ApiError::Missing { param: "model" })?,
-            prompt: Prompt::Chat(messages),
             sampling,
-            stop: StopConditions { max_tokens, strings },
+            stop: StopConditions { max_tokens, strings, ..StopConditions::default() },
             constraint,
+            ..GenerateRequest::new(model, Prompt::chat(messages))
         };
         Ok(CheckedRequest { generate, stream })
     }

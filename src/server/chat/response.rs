@@ -127,7 +127,7 @@ struct WireUsage {
 }
 
 impl From<Usage> for WireUsage {
-    fn from(Usage { prompt_tokens, completion_tokens }: Usage) -> Self {
+    fn from(Usage { prompt_tokens, completion_tokens, .. }: Usage) -> Self {
         let total_tokens = prompt_tokens + completion_tokens;
         Self { prompt_tokens, completion_tokens, total_tokens }
     }

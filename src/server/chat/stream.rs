@@ -63,7 +63,7 @@ impl Transcript {
 
     fn take(&mut self, event: Option<Event>) {
         match event {
-            Some(Event::Started { .. }) => {}
+            Some(Event::Started { .. } | Event::Prompt { .. }) => {}
             Some(Event::Text { text, .. }) => {
                 // Steps whose bytes do not yet make a character have nothing to say.
                 if !text.is_empty() {

@@ -3,7 +3,7 @@ use tutti::{
     constrain::Constraint,
     engine::{FinishReason, GenerateRequest, Prompt, StopConditions},
     sampling::SamplingParams,
-    tokenizer::chat::{Message, Role},
+    tokenizer::chat::Role,
 };
 
 use super::client::{app, chat, config, post};
@@ -18,8 +18,8 @@ async fn reaching(fields: Value) -> GenerateRequest {
 }
 
 fn messages(request: &GenerateRequest) -> Vec<(Role, &str)> {
-    let Prompt::Chat(messages) = &request.prompt;
-    messages.iter().map(|Message { role, content }| (*role, content.as_str())).collect()
+    let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
+    messages.iter().map(|message| (message.role, message.content.as_str())).collect()
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn sampling_and_stop_fields_reach_the_engine() {
         seed: u64::MAX - 1,
     };
     assert_eq!(request.sampling, sampling);
-    let StopConditions { max_tokens, strings } = request.stop;
+    let StopConditions { max_tokens, strings, .. } = request.stop;
     assert_eq!((max_tokens, strings), (Some(9), vec!["\n\n".to_owned(), "END".to_owned()]));
 }
 
@@ -206,7 +206,7 @@ async fn a_content_type_may_have_parameters() {
 #[tokio::test]
 async fn thirty_two_requests_at_once_get_their_own_answers() {
     let engine = Scripted::new(|request| {
-        let Prompt::Chat(messages) = &request.prompt;
+        let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
         Ok(vec![
             started(),
             text("re: "),

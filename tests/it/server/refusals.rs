@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tutti::engine::{Event, Generate, GenerateError, GenerateRequest, Generation, ModelCard};
+use tutti::engine::{
+    Event, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt, UnionId,
+    UnionVocab,
+};
 
 use super::client::{Reply, app, chat, config, get, post, post_request, send};
 use crate::scripted::{Scripted, Step, started, text};
@@ -331,6 +334,18 @@ impl Generate for Broken {
     }
 
     fn generate(&self, _: GenerateRequest) -> Result<Generation, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
+
+    fn union(&self, _model: &str) -> Result<&UnionVocab, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
+
+    fn tokenize(&self, _model: &str, _text: &str) -> Result<Vec<UnionId>, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
+
+    fn count_tokens(&self, _model: &str, _prompt: &Prompt) -> Result<usize, GenerateError> {
         Err(GenerateError::Stopped)
     }
 }
