@@ -18,7 +18,9 @@ use std::{
 };
 
 pub use crate::{
-    ensemble::{Logprobs, Score, ScoredAlternative, Vote},
+    ensemble::{
+        FusionRequest, Logprobs, Rule, RuleError, Score, ScoredAlternative, Vote, WeightsRequest,
+    },
     vocab::{Piece, UnionId, UnionVocab},
 };
 pub use request::{
@@ -33,9 +35,8 @@ use crate::{
         output::Output,
         worker::{Job, Worker},
     },
-    ensemble::{Ensemble, Sequence, StartError},
+    ensemble::{Ensemble, Fusion, FusionError, Prompts, Sequence, StartError},
     sampling::Penalties,
-    vocab::TokenId,
 };
 
 /// How much an engine takes on.
@@ -139,7 +140,8 @@ impl Generate for Engine {
         let ensemble = self.ensemble(&request.model)?;
         refuse_what_is_not_served(&request)?;
         let place = self.reserve()?;
-        let prompts = prompts(ensemble, &request.prompt)?;
+        let fusion = ensemble.fuse(&request.fusion)?;
+        let prompts = prompts(ensemble, &request.prompt, fusion)?;
         let sequence =
             Sequence::new(ensemble, prompts, request.sampling, request.constraint.as_ref())?;
         let (events, received) = mpsc::channel(EVENTS);
@@ -167,17 +169,18 @@ impl Generate for Engine {
     }
 
     fn count_tokens(&self, model: &str, prompt: &Prompt) -> Result<usize, GenerateError> {
-        let prompts = prompts(self.ensemble(model)?, prompt)?;
-        Ok(prompts.iter().map(Vec::len).max().unwrap_or(0))
+        let ensemble = self.ensemble(model)?;
+        let prompts = prompts(ensemble, prompt, ensemble.fusion().clone())?;
+        Ok(prompts.tokens.iter().map(Vec::len).max().unwrap_or(0))
     }
 }
 
 /// A prompt in each member's own tokens.
-fn prompts(ensemble: &Ensemble, prompt: &Prompt) -> Result<Vec<Vec<TokenId>>, StartError> {
+fn prompts(ensemble: &Ensemble, prompt: &Prompt, fusion: Fusion) -> Result<Prompts, StartError> {
     match prompt {
-        Prompt::Chat { messages, tools } => ensemble.chat_prompts(messages, tools),
-        Prompt::Text(text) => Ok(ensemble.text_prompts(text.as_bytes())),
-        Prompt::Tokens(pieces) => Ok(ensemble.text_prompts(&ensemble.bytes_of(pieces)?)),
+        Prompt::Chat { messages, tools } => ensemble.chat_prompts(messages, tools, fusion),
+        Prompt::Text(text) => Ok(ensemble.text_prompts(text.as_bytes(), fusion)),
+        Prompt::Tokens(pieces) => Ok(ensemble.text_prompts(&ensemble.bytes_of(pieces)?, fusion)),
     }
 }
 
@@ -203,6 +206,12 @@ impl Drop for Engine {
             // A panic of the thread has already ended every stream; there is no one left to tell.
             let _ = thread.join();
         }
+    }
+}
+
+impl From<FusionError> for GenerateError {
+    fn from(error: FusionError) -> Self {
+        Self::Fusion { param: error.param(), reason: error.to_string() }
     }
 }
 

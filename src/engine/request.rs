@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     constrain::Constraint,
-    ensemble::{Logprobs, Score},
+    ensemble::{FusionRequest, Logprobs, Score},
     sampling::{Penalties, SamplingParams},
     tokenizer::chat::{Message, Tool},
     vocab::{Piece, UnionId, UnionVocab},
@@ -74,6 +74,7 @@ pub struct GenerateRequest {
     pub constraint: Option<Constraint>,
     /// What is told of each piece; `None` tells nothing.
     pub logprobs: Option<Logprobs>,
+    pub fusion: FusionRequest,
 }
 
 impl GenerateRequest {
@@ -87,6 +88,7 @@ impl GenerateRequest {
             stop: StopConditions::default(),
             constraint: None,
             logprobs: None,
+            fusion: FusionRequest::default(),
         }
     }
 }
@@ -156,6 +158,11 @@ pub enum Event {
         text: String,
         tokens: usize,
         pieces: Vec<ScoredPiece>,
+    },
+    /// A member was lost and the generation goes on without it.
+    Warning {
+        member: String,
+        reason: String,
     },
     Finished {
         reason: FinishReason,
@@ -234,6 +241,9 @@ pub enum GenerateError {
     /// What this build does not do yet.
     #[error("{what} is not served yet; leave it out")]
     NotServed { what: &'static str },
+    /// `param` is the part of the request that is wrong, as it is called there.
+    #[error("`{param}` {reason}")]
+    Fusion { param: &'static str, reason: String },
     #[error("{waiting} requests wait already; try again later")]
     QueueFull { waiting: usize },
     #[error("the engine has stopped")]

@@ -1,7 +1,7 @@
 //! Raw texts as pieces of the union, and as each member's tokens.
 
-use super::{Ensemble, StartError};
-use crate::vocab::{Piece, TokenId, UnionId};
+use super::{Ensemble, Fusion, Member, Prompts, StartError};
+use crate::vocab::{Piece, UnionId};
 
 impl Ensemble {
     /// A text as union pieces: the first member's canonical tokens, as their bytes. Joined they
@@ -45,7 +45,8 @@ impl Ensemble {
     }
 
     /// A text as each member's own tokens, to be continued.
-    pub fn text_prompts(&self, text: &[u8]) -> Vec<Vec<TokenId>> {
-        self.members.iter().map(|member| member.tokenizer.prompt(text)).collect()
+    pub fn text_prompts(&self, text: &[u8], fusion: Fusion) -> Prompts {
+        let prompt = |member: &Member| member.tokenizer.prompt(text);
+        Prompts { tokens: self.members.iter().map(prompt).collect(), fusion }
     }
 }

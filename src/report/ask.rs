@@ -77,6 +77,8 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
                     break;
                 }
             }
+            // The log has it; a report is not the place for it.
+            Event::Warning { .. } => {}
             Event::Finished { reason, usage } => {
                 answer.usage = usage;
                 answer.end = match reason {

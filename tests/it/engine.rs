@@ -107,7 +107,7 @@ fn ensemble(mood: Mood) -> Arc<Ensemble> {
         let tokenizer = tokenizer(large);
         let model = Toy { seed, logits: tokenizer.len(), mood };
         let name = format!("toy-{seed}");
-        Member { name, model: Arc::new(model), tokenizer, weight: 0.5 }
+        Member::new(name, Arc::new(model), tokenizer, 0.5)
     };
     Arc::new(Ensemble::new(vec![member(1, false, Mood::Well), member(2, true, mood)]))
 }
@@ -153,6 +153,7 @@ async fn listen(mut generation: Generation) -> Said {
                 assert!(generation.next().await.is_none(), "the end is the last event");
                 return Said { text, end: Ok((reason, usage)) };
             }
+            Event::Warning { member, reason } => panic!("{member}: {reason}"),
             Event::Failed(error) => return Said { text, end: Err(error) },
         }
     }
@@ -294,13 +295,13 @@ async fn a_reader_that_does_not_read_holds_nobody_up() {
 #[tokio::test]
 async fn a_member_that_fails_or_panics_ends_its_requests_and_the_engine_goes_on() {
     let engine = engine(EngineConfig::default());
-    for (model, named) in [("fails", "toy-2"), ("panics", "a member")] {
+    for model in ["fails", "panics"] {
         let mut failing = request(5);
         failing.model = model.to_owned();
         failing.prompt = say("ac");
         let said = ask(&engine, failing).await;
         let Err(GenerateError::Member { member, .. }) = said.end else { panic!("{said:?}") };
-        assert_eq!(member, named);
+        assert_eq!(member, "toy-2");
         ask(&engine, request(1)).await.end.unwrap();
     }
 }
@@ -324,6 +325,9 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
     let member = "toy-1".to_owned();
     let (prompt_tokens, context_length) = (450, CONTEXT);
     assert_eq!(long, GenerateError::PromptTooLong { member, prompt_tokens, context_length });
+    let stranger = refused(&|wrong| wrong.fusion.members = Some(vec!["solo".to_owned()]));
+    assert!(matches!(stranger, GenerateError::Fusion { .. }), "{stranger}");
+    assert!(stranger.to_string().contains("there are: toy-1, toy-2"), "{stranger}");
     let schema = Constraint::JsonSchema(serde_json::json!({"type": "strang"}));
     let constraint = refused(&|wrong| wrong.constraint = Some(schema.clone()));
     assert!(matches!(constraint, GenerateError::Constraint { .. }), "{constraint}");
