@@ -216,6 +216,7 @@ impl Running {
         let usage = Usage {
             prompt_tokens: self.job.sequence.prompt_tokens(),
             completion_tokens: self.steps,
+            cached_tokens: 0,
         };
         self.send(Event::Finished { reason, usage });
         self.close();
@@ -230,7 +231,7 @@ impl Running {
     fn send_text(&mut self, text: String) {
         if !text.is_empty() {
             let tokens = std::mem::take(&mut self.unsent);
-            self.send(Event::Text { text, tokens });
+            self.send(Event::text(text, tokens));
         }
     }
 

@@ -20,7 +20,9 @@
 mod fusion;
 mod load;
 mod mix;
+mod pieces;
 mod prefix;
+mod score;
 mod sequence;
 mod step;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use std::sync::{Arc, OnceLock};
 pub use fusion::{Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, WeightsRequest};
 pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model};
 pub use prefix::Prefixes;
+pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Prompts, Sequence, StartError, Warning};
 pub use step::{Failure, Step, StepError};
 pub use workspace::{Times, Workspace};
@@ -39,7 +42,10 @@ pub use workspace::{Times, Workspace};
 use crate::{
     constrain::Grammars,
     model::LanguageModel,
-    tokenizer::{TokenKind, Tokenizer, chat::Message},
+    tokenizer::{
+        TokenKind, Tokenizer,
+        chat::{Message, Tool},
+    },
     vocab::{Piece, TokenId, UnionVocab, VocabMap},
 };
 
@@ -131,25 +137,19 @@ impl Ensemble {
     pub fn chat_prompts(
         &self,
         messages: &[Message],
+        tools: &[Tool],
         fusion: Fusion,
     ) -> Result<Prompts, StartError> {
         let prompt = |(index, member): (usize, &Member)| {
             if !fusion.is_active(index) {
                 return Ok(Vec::new());
             }
-            member.tokenizer.chat(messages).map_err(|error| StartError::Template {
-                member: member.name.clone(),
-                reason: error.to_string(),
+            member.tokenizer.chat_with_tools(messages, tools).map_err(|error| {
+                StartError::Template { member: member.name.clone(), reason: error.to_string() }
             })
         };
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
         Ok(Prompts { tokens, fusion })
-    }
-
-    /// A text as each member's own tokens, to be continued.
-    pub fn text_prompts(&self, text: &str, fusion: Fusion) -> Prompts {
-        let prompt = |member: &Member| member.tokenizer.prompt(text);
-        Prompts { tokens: self.members.iter().map(prompt).collect(), fusion }
     }
 
     /// The compiler of constraints over this union, built when it is first needed.

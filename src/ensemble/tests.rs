@@ -113,7 +113,7 @@ fn greedy() -> SamplingParams {
 
 /// Under the ensemble's own fusion.
 fn prompts(ensemble: &Ensemble, text: &str) -> Prompts {
-    ensemble.text_prompts(text, ensemble.fusion().clone())
+    ensemble.text_prompts(text.as_bytes(), ensemble.fusion().clone())
 }
 
 fn start(ensemble: &Ensemble, params: &SamplingParams) -> Sequence {

@@ -10,10 +10,10 @@ use serde_json::error::Category;
 
 use super::{ApiError, App};
 
-/// Like axum's `Json`, with refusals in the API's own form.
-pub(super) struct JsonBody<T>(pub(super) T);
+/// The bytes of a body that says it is JSON; [`parse`] makes the types of them.
+pub(super) struct JsonBody(Bytes);
 
-impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
+impl FromRequest<App> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
@@ -24,7 +24,14 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
         }
         let limit = app.config.max_body_bytes;
         let bytes = Bytes::from_request(request, app).await.map_err(|e| unreadable(&e, limit))?;
-        parse(&bytes).map(Self)
+        Ok(Self(bytes))
+    }
+}
+
+impl JsonBody {
+    /// The fields that one type reads. Others are left to others.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        parse(&self.0)
     }
 }
 

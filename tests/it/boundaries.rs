@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("store", &[], &["candle_core", "axum", "tokio"]),
     ("gguf", &[], &["tokenizers", "axum", "tokio"]),
     ("tokenizer", &["gguf", "vocab"], &["candle_core", "axum", "tokio"]),
-    ("sampling", &[], &["candle_core", "axum", "tokio", "std::time", "std::thread"]),
+    ("sampling", &["vocab"], &["candle_core", "axum", "tokio", "std::time", "std::thread"]),
     ("model", &["gguf", "vocab"], &["tokenizers", "axum", "tokio", "serde"]),
     ("vocab", &[], &["candle_core", "axum", "tokio", "serde", "std::thread", "std::io"]),
     ("constrain", &["vocab", "sampling"], &["candle_core", "axum", "tokio"]),

@@ -9,8 +9,8 @@ use std::{
 use tutti::{
     constrain::Constraint,
     engine::{
-        Engine, EngineConfig, Event, FinishReason, FusionRequest, Generate, GenerateError,
-        GenerateRequest, Generation, Prompt, StopConditions, Usage,
+        Engine, EngineConfig, Event, FinishReason, Generate, GenerateError, GenerateRequest,
+        Generation, Prompt, StopConditions, Usage,
     },
     ensemble::{Ensemble, Member},
     model::{KvCache, LanguageModel, ModelError, Row, Want},
@@ -118,14 +118,15 @@ fn engine(config: EngineConfig) -> Engine {
     Engine::start(models.into(), config).unwrap()
 }
 
+fn say(content: &str) -> Prompt {
+    Prompt::chat(vec![Message::new(Role::User, content)])
+}
+
 fn request(seed: u64) -> GenerateRequest {
     GenerateRequest {
-        model: "duo".to_owned(),
-        prompt: Prompt::Chat(vec![Message { role: Role::User, content: "ab a".to_owned() }]),
         sampling: SamplingParams { seed, ..SamplingParams::default() },
-        stop: StopConditions { max_tokens: Some(60), strings: Vec::new() },
-        constraint: None,
-        fusion: FusionRequest::default(),
+        stop: StopConditions { max_tokens: Some(60), ..StopConditions::default() },
+        ..GenerateRequest::new("duo", say("ab a"))
     }
 }
 
@@ -141,7 +142,8 @@ async fn listen(mut generation: Generation) -> Said {
     while let Some(event) = generation.next().await {
         match event {
             Event::Started { prompt_tokens } => assert!(prompt_tokens > 0 && text.is_empty()),
-            Event::Text { text: more, tokens } => {
+            Event::Prompt { .. } => assert!(text.is_empty()),
+            Event::Text { text: more, tokens, .. } => {
                 assert!(!more.is_empty());
                 text += &more;
                 tokens_told += tokens;
@@ -191,7 +193,7 @@ async fn max_tokens_is_the_number_of_fused_steps() {
     let mut short = request(3);
     short.stop.max_tokens = Some(4);
     let said = ask(&engine, short).await;
-    let usage = Usage { prompt_tokens: 4, completion_tokens: 4 };
+    let usage = Usage { prompt_tokens: 4, completion_tokens: 4, cached_tokens: 0 };
     assert_eq!(said.end, Ok((FinishReason::Length, usage)), "{said:?}");
 }
 
@@ -296,7 +298,7 @@ async fn a_member_that_fails_or_panics_ends_its_requests_and_the_engine_goes_on(
     for model in ["fails", "panics"] {
         let mut failing = request(5);
         failing.model = model.to_owned();
-        failing.prompt = Prompt::Chat(vec![Message { role: Role::User, content: "ac".to_owned() }]);
+        failing.prompt = say("ac");
         let said = ask(&engine, failing).await;
         let Err(GenerateError::Member { member, .. }) = said.end else { panic!("{said:?}") };
         assert_eq!(member, "toy-2");
@@ -307,7 +309,6 @@ async fn a_member_that_fails_or_panics_ends_its_requests_and_the_engine_goes_on(
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_at_once() {
     let engine = engine(EngineConfig::default());
-    let content = |content: String| Prompt::Chat(vec![Message { role: Role::User, content }]);
     let refused = |change: &dyn Fn(&mut GenerateRequest)| {
         let mut wrong = request(0);
         change(&mut wrong);
@@ -315,12 +316,12 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
     };
     let unknown = refused(&|wrong| wrong.model = "solo".to_owned());
     assert!(unknown.to_string().contains("duo, fails, panics"), "{unknown}");
-    let template = refused(&|wrong| wrong.prompt = content("b".to_owned()));
+    let template = refused(&|wrong| wrong.prompt = say("b"));
     assert!(matches!(template, GenerateError::Template { .. }), "{template}");
     assert!(template.to_string().contains("no b"), "{template}");
-    let empty = refused(&|wrong| wrong.prompt = content(String::new()));
+    let empty = refused(&|wrong| wrong.prompt = say(""));
     assert!(matches!(empty, GenerateError::Template { .. }), "{empty}");
-    let long = refused(&|wrong| wrong.prompt = content("abc".repeat(150)));
+    let long = refused(&|wrong| wrong.prompt = say(&"abc".repeat(150)));
     let member = "toy-1".to_owned();
     let (prompt_tokens, context_length) = (450, CONTEXT);
     assert_eq!(long, GenerateError::PromptTooLong { member, prompt_tokens, context_length });

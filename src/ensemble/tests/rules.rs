@@ -155,7 +155,7 @@ fn a_request_chooses_members_weights_and_rule() {
     let ensemble = Ensemble::new(three());
     let name = |name: &str| name.to_owned();
     let write = |request: &FusionRequest| {
-        let prompts = ensemble.text_prompts("ab c", ensemble.fuse(request).unwrap());
+        let prompts = ensemble.text_prompts(b"ab c", ensemble.fuse(request).unwrap());
         let mut sequence = Sequence::new(&ensemble, prompts, greedy(), None).unwrap();
         for _ in 0..30 {
             if choose(&ensemble, &mut sequence) == ensemble.union().end() {

@@ -140,13 +140,15 @@ fn calls(tools: &[Tool], choice: Option<WireChoice>, many: bool) -> Result<Calls
         }
         None if tools.is_empty() => return Ok(Calls::Never),
         None => return Ok(Calls::Free { many }),
-        Some(WireChoice::Named { function: NamedFunction { name } } | WireChoice::Flat { name }) => {
-            name
-        }
+        Some(
+            WireChoice::Named { function: NamedFunction { name } } | WireChoice::Flat { name },
+        ) => name,
     };
     match tools.iter().find(|tool| tool.name == name) {
         Some(tool) => Ok(Calls::Named(tool.clone())),
-        None => Err(ApiError::invalid("tool_choice", format!("is `{name}`, which is no tool here"))),
+        None => {
+            Err(ApiError::invalid("tool_choice", format!("is `{name}`, which is no tool here")))
+        }
     }
 }
 

@@ -8,10 +8,9 @@ use serde_json::Value;
 use super::{Rest, WireEnsemble, format};
 use crate::{
     constrain::Constraint,
-    engine::{FusionRequest, StopConditions},
+    engine::{FusionRequest, StopConditions, UnionId},
     sampling::{Penalties, SamplingParams},
     server::ApiError,
-    vocab::UnionId,
 };
 
 /// OpenAI allows 4 and clients of other servers send more.
@@ -47,10 +46,10 @@ pub(in crate::server) struct Fields {
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-pub struct StreamOptions {
+pub(in crate::server) struct StreamOptions {
     /// One more chunk, with the usage and without choices, before the end.
     #[serde(default)]
-    pub include_usage: Option<bool>,
+    pub(in crate::server) include_usage: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -6,15 +6,12 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    engine::{Score, ScoredPiece},
-    vocab::{Piece, UnionId, UnionVocab},
-};
+use crate::engine::{Piece, Score, ScoredAlternative, ScoredPiece, UnionId, UnionVocab, Vote};
 
 /// What stands for minus infinity, which JSON has not; OpenAI's API uses the same.
 const LEAST: f32 = -9999.0;
 /// The word for the end of the text, which has no bytes.
-const END: &str = "<|end|>";
+pub(in crate::server) const END: &str = "<|end|>";
 
 /// Of a chat's choice, or of one of its chunks.
 #[derive(Clone, Debug, Serialize)]
@@ -112,7 +109,7 @@ pub(in crate::server) fn characters(bytes: &[u8]) -> usize {
 }
 
 fn top(score: &Score, union: &UnionVocab) -> Vec<Alternative> {
-    let one = |other: &crate::engine::ScoredAlternative| {
+    let one = |other: &ScoredAlternative| {
         let bytes: &[u8] = match union.piece(other.id) {
             Piece::Bytes(bytes) => bytes,
             Piece::End => &[],
@@ -122,12 +119,7 @@ fn top(score: &Score, union: &UnionVocab) -> Vec<Alternative> {
     score.top.iter().map(one).collect()
 }
 
-fn alternative(
-    union: &UnionVocab,
-    id: UnionId,
-    bytes: &[u8],
-    logprob: Option<f32>,
-) -> Alternative {
+fn alternative(union: &UnionVocab, id: UnionId, bytes: &[u8], logprob: Option<f32>) -> Alternative {
     let logprob = finite(logprob.unwrap_or(LEAST));
     if id == union.end() {
         return Alternative { token: END.to_owned(), logprob, bytes: None };
@@ -148,7 +140,7 @@ pub(in crate::server) fn token_text(bytes: &[u8]) -> String {
 
 fn votes(score: &Score, members: &[String]) -> Vec<MemberVote> {
     let named = members.iter().zip(&score.members);
-    let vote = |(model, vote): (&String, &crate::engine::Vote)| MemberVote {
+    let vote = |(model, vote): (&String, &Vote)| MemberVote {
         model: model.clone(),
         weight: vote.weight,
         probability: vote.probability,

@@ -6,15 +6,27 @@ mod format;
 mod ignored;
 mod logprobs;
 
+use axum::{http::HeaderName, response::Response};
 use serde::Serialize;
 
 use crate::engine::{FinishReason, Usage};
 
 pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
-pub(super) use fields::{Checked, Fields, StreamOptions, at_least, within};
-pub(super) use format::{JsonSchemaFormat, ResponseFormat};
+pub(super) use fields::{Fields, StreamOptions, at_least};
+pub(super) use format::ResponseFormat;
 pub(super) use ignored::{Rest, ignored};
-pub(super) use logprobs::{ChatLogprobs, TextLogprobs};
+pub(super) use logprobs::{ChatLogprobs, END, TextLogprobs, characters, token_text};
+
+/// Names the fields of a request that were not used.
+pub(super) const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params");
+
+/// The answer with its header, if there is something to name.
+pub(super) fn naming(ignored: &[String], mut answer: Response) -> Response {
+    if let Some(names) = ignored::header(ignored) {
+        answer.headers_mut().insert(IGNORED_PARAMS, names);
+    }
+    answer
+}
 
 /// Tokens, as chats and completions tell them.
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -148,7 +148,8 @@ async fn the_facts_are_those_of_all_generations() {
         })
         .sum();
     // One more for the end of the plan and of each section.
-    let usage = Usage { prompt_tokens: 4 * PROMPT_TOKENS, completion_tokens: told + 4 };
+    let usage =
+        Usage { prompt_tokens: 4 * PROMPT_TOKENS, completion_tokens: told + 4, cached_tokens: 0 };
     assert_eq!(report.facts.usage, usage);
     assert_eq!(report.facts.members, ["first", "second"]);
     let closing = closing(&report);
@@ -200,7 +201,7 @@ async fn the_plans_schema_is_one_and_accepts_what_the_planner_is_shown() {
     let Some(Constraint::JsonSchema(schema)) = &asked[0].constraint else { panic!("no schema") };
     assert!(jsonschema::meta::is_valid(schema));
     let schema = jsonschema::validator_for(schema).unwrap();
-    let Prompt::Chat(messages) = &asked[0].prompt;
+    let Prompt::Chat { messages, .. } = &asked[0].prompt else { panic!("no chat") };
     let shown: Vec<Value> = messages
         .iter()
         .filter(|message| message.role == Role::Assistant)
@@ -541,7 +542,7 @@ async fn the_prompts_are_those_of_the_snapshot() {
     written(&engine).await;
     let mut shown = String::new();
     for request in engine.asked() {
-        let Prompt::Chat(messages) = &request.prompt;
+        let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
         for message in messages {
             shown += &format!("<{:?}>\n{}\n", message.role, message.content);
         }

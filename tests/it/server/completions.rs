@@ -3,7 +3,7 @@ use tutti::{
     constrain::Constraint,
     engine::{FinishReason, GenerateRequest, Prompt, StopConditions},
     sampling::SamplingParams,
-    tokenizer::chat::{Message, Role},
+    tokenizer::chat::Role,
 };
 
 use super::client::{app, chat, config, post};
@@ -18,8 +18,8 @@ async fn reaching(fields: Value) -> GenerateRequest {
 }
 
 fn messages(request: &GenerateRequest) -> Vec<(Role, &str)> {
-    let Prompt::Chat(messages) = &request.prompt;
-    messages.iter().map(|Message { role, content }| (*role, content.as_str())).collect()
+    let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
+    messages.iter().map(|message| (message.role, message.content.as_str())).collect()
 }
 
 #[tokio::test]
@@ -41,7 +41,10 @@ async fn the_answer_is_openais_completion_object() {
             "logprobs": null,
             "finish_reason": "stop",
         }],
-        "usage": { "prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13 },
+        "usage": {
+            "prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13,
+            "prompt_tokens_details": { "cached_tokens": 0 },
+        },
     });
     assert_eq!(body, expected);
 }
@@ -109,7 +112,7 @@ async fn sampling_and_stop_fields_reach_the_engine() {
         seed: u64::MAX - 1,
     };
     assert_eq!(request.sampling, sampling);
-    let StopConditions { max_tokens, strings } = request.stop;
+    let StopConditions { max_tokens, strings, .. } = request.stop;
     assert_eq!((max_tokens, strings), (Some(9), vec!["\n\n".to_owned(), "END".to_owned()]));
 }
 
@@ -181,15 +184,15 @@ async fn response_formats_are_constraints() {
 }
 
 #[tokio::test]
-async fn fields_that_ask_for_nothing_and_unknown_ones_are_accepted() {
+async fn fields_that_ask_for_nothing_are_accepted() {
     reaching(json!({
         "n": 1, "tools": [], "tool_choice": "none", "functions": [], "function_call": "auto",
         "parallel_tool_calls": true, "logprobs": false, "top_logprobs": 0, "logit_bias": {},
         "frequency_penalty": 0, "presence_penalty": 0.0, "repetition_penalty": 1.0,
         "modalities": ["text"], "store": false, "metadata": { "a": "b" }, "user": "ann",
-        "service_tier": "auto", "prompt_cache_key": "k", "safety_identifier": "s",
+        "service_tier": "auto", "safety_identifier": "s",
         "min_tokens": 0, "ignore_eos": false, "verbosity": "medium", "reasoning_effort": "none",
-        "ensemble": {}, "something_of_another_server": [1, { "deep": true }],
+        "ensemble": {},
     }))
     .await;
 }
@@ -206,7 +209,7 @@ async fn a_content_type_may_have_parameters() {
 #[tokio::test]
 async fn thirty_two_requests_at_once_get_their_own_answers() {
     let engine = Scripted::new(|request| {
-        let Prompt::Chat(messages) = &request.prompt;
+        let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
         Ok(vec![
             started(),
             text("re: "),
