@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use serde_json::{Value, error::Category};
 
 use super::{ApiError, App};
 
@@ -56,6 +56,18 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })?;
     json.end().map_err(|error| bad_json(None, &error))?;
     Ok(parsed)
+}
+
+/// A part of a body that was read before; `at` is where it stands.
+pub(super) fn from_value<T: DeserializeOwned>(value: Value, at: &str) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let param = if path == "." { at.to_owned() } else { format!("{at}.{path}") };
+        ApiError::WrongType {
+            param: Some(param),
+            reason: in_json_words(&error.inner().to_string()),
+        }
+    })
 }
 
 fn bad_json(param: Option<String>, error: &serde_json::Error) -> ApiError {

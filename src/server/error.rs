@@ -123,6 +123,14 @@ impl ApiError {
         }
     }
 
+    /// What is the server's own fault goes to its log.
+    pub(super) fn log(&self) {
+        let (status, code) = self.status_and_code();
+        if status.is_server_error() {
+            tracing::error!(code, "{self}");
+        }
+    }
+
     /// OpenAI's error object, as a body or as a stream's last event. What is the server's own
     /// fault goes to its log as well.
     pub(super) fn object(&self) -> ErrorObject {
@@ -132,9 +140,7 @@ impl ApiError {
             _ if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         };
-        if status.is_server_error() {
-            tracing::error!(code, "{self}");
-        }
+        self.log();
         let param = self.param().map(str::to_owned);
         ErrorObject { error: ErrorFields { message: self.to_string(), kind, param, code } }
     }

@@ -12,6 +12,7 @@ mod generation;
 mod life;
 mod models;
 mod ops;
+mod responses;
 mod sse;
 mod tokens;
 mod tools;
@@ -132,6 +133,7 @@ fn routes(app: App) -> Router {
     let mut routes = Router::new()
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completions::create))
+        .route("/v1/responses", post(responses::create))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/tokenizer_info", get(tokens::info))

@@ -33,6 +33,11 @@ impl Out {
         self.0.push_back(event(value));
     }
 
+    /// An event with a name.
+    pub(super) fn named(&mut self, name: &str, value: &impl Serialize) {
+        self.0.push_back(event(value).event(name));
+    }
+
     pub(super) fn done(&mut self) {
         self.0.push_back(sse::Event::default().data("[DONE]"));
     }

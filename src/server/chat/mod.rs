@@ -25,6 +25,8 @@ use request::{ChatRequest, Question};
 use response::{Completion, Head};
 use stream::Chunks;
 
+pub(super) use message::{Content, role, tool_call};
+
 pub(super) async fn create(
     State(app): State<App>,
     Extension(record): Extension<Arc<Record>>,
