@@ -30,12 +30,12 @@ pub(super) struct Out(VecDeque<sse::Event>);
 
 impl Out {
     pub(super) fn json(&mut self, value: &impl Serialize) {
-        self.0.push_back(event(value));
+        self.0.push_back(with_data(sse::Event::default(), value));
     }
 
     /// An event with a name.
     pub(super) fn named(&mut self, name: &str, value: &impl Serialize) {
-        self.0.push_back(event(value).event(name));
+        self.0.push_back(with_data(sse::Event::default().event(name), value));
     }
 
     pub(super) fn done(&mut self) {
@@ -43,8 +43,8 @@ impl Out {
     }
 }
 
-fn event(value: &impl Serialize) -> sse::Event {
-    sse::Event::default().json_data(value).expect("chunks have string keys only")
+fn with_data(event: sse::Event, value: &impl Serialize) -> sse::Event {
+    event.json_data(value).expect("chunks have string keys only")
 }
 
 struct Sending<T> {

@@ -230,3 +230,47 @@ async fn thirty_two_requests_at_once_get_their_own_answers() {
         assert_eq!(reply["choices"][0]["message"]["content"], format!("re: q{i}"));
     }
 }
+
+#[tokio::test]
+async fn fields_that_nothing_reads_are_named_in_a_header() {
+    let engine = Scripted::saying(&["ok"]);
+    let fields = json!({
+        "reasoning_effort": "high", "something_of_another_server": [1, { "deep": true }],
+        "prompt_cache_key": "k", "user": "ann", "nothing": null, "odd, name": 1,
+    });
+    let reply = post(app(&engine), &chat(fields)).await;
+    assert_eq!(reply.status, 200);
+    let named = reply.headers["x-ignored-params"].to_str().unwrap();
+    let expected = "reasoning_effort, something_of_another_server, prompt_cache_key, odd%2C%20name";
+    assert_eq!(named, expected);
+    let plain = post(app(&engine), &chat(json!({ "user": "ann" }))).await;
+    assert!(!plain.headers.contains_key("x-ignored-params"));
+}
+
+#[tokio::test]
+async fn a_strict_server_refuses_fields_that_nothing_reads() {
+    let engine = Scripted::saying(&["must not be asked"]);
+    let strict = tutti::server::ServerConfig { strict_params: true, ..config() };
+    let router = tutti::server::router(std::sync::Arc::clone(&engine) as _, strict);
+    let reply = post(router, &chat(json!({ "logit_bais": {} }))).await;
+    let expected = (400, "unsupported_parameter".to_owned(), json!("logit_bais"));
+    assert_eq!(reply.refusal(), expected);
+    assert!(engine.seen().is_empty());
+}
+
+#[tokio::test]
+async fn penalties_bias_and_bounds_reach_the_engine() {
+    let request = reaching(json!({
+        "frequency_penalty": -0.5, "presence_penalty": 2, "repetition_penalty": 1.25,
+        "logit_bias": { "7": -100, "3": 1.5 }, "min_tokens": 2, "max_tokens": 5,
+        "ignore_eos": true,
+    }))
+    .await;
+    let bias = vec![(tutti::engine::UnionId(3), 1.5), (tutti::engine::UnionId(7), -100.0)];
+    let expected =
+        tutti::sampling::Penalties { frequency: -0.5, presence: 2.0, repetition: 1.25, bias };
+    let mut told = request.penalties;
+    told.bias.sort_by_key(|(id, _)| id.0);
+    assert_eq!(told, expected);
+    assert_eq!((request.stop.min_tokens, request.stop.ignore_end), (2, true));
+}
