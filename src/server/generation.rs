@@ -51,7 +51,13 @@ impl Running {
                 self.clock.finished(*reason, *usage);
                 self.record.add(*usage);
             }
-            Some(Event::Started { .. } | Event::Warning { .. } | Event::Failed(_)) | None => {}
+            Some(
+                Event::Started { .. }
+                | Event::Prompt { .. }
+                | Event::Warning { .. }
+                | Event::Failed(_),
+            )
+            | None => {}
         }
         event
     }
