@@ -188,7 +188,7 @@ fn ensemble(raw: raw::Ensemble, at: &str) -> Result<EnsembleConfig, Problem> {
     let settings = Settings {
         rule: rule(raw.rule, raw.floor, at)?,
         gate: gate(raw.gate, at)?,
-        on_failure: on_failure(raw.on_failure, at)?,
+        on_failure: on_failure(raw.on_failure.as_deref(), at)?,
     };
     Ok(EnsembleConfig { name: raw.name, members, fusion: settings })
 }
@@ -250,8 +250,8 @@ fn gate(raw: Option<f64>, at: &str) -> Result<Option<f64>, Problem> {
     }
 }
 
-fn on_failure(raw: Option<String>, at: &str) -> Result<OnFailure, Problem> {
-    match raw.as_deref() {
+fn on_failure(raw: Option<&str>, at: &str) -> Result<OnFailure, Problem> {
+    match raw {
         None | Some("end") => Ok(OnFailure::End),
         Some("continue") => Ok(OnFailure::Continue),
         Some(other) => {

@@ -63,7 +63,7 @@ members = [{ model = "a", weight = 1 }, { model = "b", weight = 1.5 }, { model =
 [[ensemble]]
 name = "alone"
 members = [
-    { model = "c", role = "primary", temperature = 1.5, system = "Say \\"hm\\".\\nThen\\tgo on." },
+    { model = "c", role = "primary", temperature = 1.5, system = "Say \"hm\".\nThen\tgo on." },
     { model = "d" },
 ]
 rule = "power:0.5"
