@@ -45,7 +45,7 @@ impl Completion {
             object: "chat.completion",
             choices: [Choice { index: 0, message, logprobs: None, finish_reason }],
             usage: answer.usage.into(),
-            ensemble: answer.fusion,
+            ensemble: answer.fusion.with_usage(answer.usage),
         }
     }
 }
