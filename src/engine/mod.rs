@@ -170,7 +170,7 @@ impl Generate for Engine {
 
     fn count_tokens(&self, model: &str, prompt: &Prompt) -> Result<usize, GenerateError> {
         let ensemble = self.ensemble(model)?;
-        let prompts = prompts(ensemble, prompt, ensemble.fusion().clone())?;
+        let prompts = prompts(ensemble, prompt, ensemble.fusion())?;
         Ok(prompts.tokens.iter().map(Vec::len).max().unwrap_or(0))
     }
 }
@@ -179,8 +179,8 @@ impl Generate for Engine {
 fn prompts(ensemble: &Ensemble, prompt: &Prompt, fusion: Fusion) -> Result<Prompts, StartError> {
     match prompt {
         Prompt::Chat { messages, tools } => ensemble.chat_prompts(messages, tools, fusion),
-        Prompt::Text(text) => Ok(ensemble.text_prompts(text.as_bytes(), fusion)),
-        Prompt::Tokens(pieces) => Ok(ensemble.text_prompts(&ensemble.bytes_of(pieces)?, fusion)),
+        Prompt::Text(text) => Ok(ensemble.text_prompts(text, fusion)),
+        Prompt::Tokens(pieces) => Ok(ensemble.text_prompts(ensemble.bytes_of(pieces)?, fusion)),
     }
 }
 

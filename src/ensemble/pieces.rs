@@ -45,8 +45,8 @@ impl Ensemble {
     }
 
     /// A text as each member's own tokens, to be continued.
-    pub fn text_prompts(&self, text: &[u8], fusion: Fusion) -> Prompts {
-        let prompt = |member: &Member| member.tokenizer.prompt(text);
+    pub fn text_prompts(&self, text: impl AsRef<[u8]>, fusion: Fusion) -> Prompts {
+        let prompt = |member: &Member| member.tokenizer.prompt(text.as_ref());
         Prompts { tokens: self.members.iter().map(prompt).collect(), fusion }
     }
 }

@@ -277,5 +277,5 @@ impl Run<'_> {
 fn add(total: &mut Usage, more: Usage) {
     total.prompt_tokens += more.prompt_tokens;
     total.completion_tokens += more.completion_tokens;
-    total.cached_tokens += more.cached_tokens;
+    total.gated = total.gated.into_iter().chain(more.gated).reduce(|a, b| a + b);
 }

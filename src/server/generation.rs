@@ -153,8 +153,7 @@ impl Answer {
 pub(super) fn total(choices: impl IntoIterator<Item = Usage>) -> Usage {
     choices.into_iter().fold(Usage::default(), |sum, one| Usage {
         prompt_tokens: sum.prompt_tokens.max(one.prompt_tokens),
-        completion_tokens: sum.completion_tokens + one.completion_tokens,
-        cached_tokens: sum.cached_tokens.max(one.cached_tokens),
+        ..written(sum, one)
     })
 }
 
@@ -162,9 +161,18 @@ pub(super) fn total(choices: impl IntoIterator<Item = Usage>) -> Usage {
 pub(super) fn sum(prompts: impl IntoIterator<Item = Usage>) -> Usage {
     prompts.into_iter().fold(Usage::default(), |sum, one| Usage {
         prompt_tokens: sum.prompt_tokens + one.prompt_tokens,
-        completion_tokens: sum.completion_tokens + one.completion_tokens,
-        cached_tokens: sum.cached_tokens + one.cached_tokens,
+        ..written(sum, one)
     })
+}
+
+/// What both wrote.
+fn written(one: Usage, other: Usage) -> Usage {
+    let gated = [one.gated, other.gated].into_iter().flatten();
+    Usage {
+        completion_tokens: one.completion_tokens + other.completion_tokens,
+        gated: gated.reduce(|one, other| one + other),
+        ..Usage::default()
+    }
 }
 
 /// Writes scores of one model's pieces for the wire.

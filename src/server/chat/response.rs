@@ -48,13 +48,15 @@ impl Completion {
         toolbox: &Toolbox,
         scores: Option<&Scores>,
     ) -> Result<Self, ApiError> {
-        let usage = total(answers.iter().map(Answer::usage)).into();
+        let usage = total(answers.iter().map(Answer::usage));
         let mut ensemble = WireFusion::default();
         let mut choices = Vec::with_capacity(answers.len());
         for (index, mut answer) in answers.into_iter().enumerate() {
             ensemble.warnings.append(&mut answer.fusion.warnings);
             choices.push(Choice::new(index, &answer, toolbox, scores)?);
         }
+        let ensemble = ensemble.with_usage(usage);
+        let usage = usage.into();
         Ok(Self { head, object: "chat.completion", choices, usage, ensemble })
     }
 }

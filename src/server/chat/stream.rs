@@ -54,14 +54,17 @@ impl Chunks {
         reason: Option<FinishReason>,
         out: &mut Out,
     ) -> Result<(), ApiError> {
-        let Spoken { reader, pieces, fusion, .. } = &mut self.choices[index];
+        let Spoken { reader, pieces, fusion, usage } = &mut self.choices[index];
         let pieces = std::mem::take(pieces);
         let logprobs = match &self.scores {
             Some(scores) if !pieces.is_empty() => Some(scores.chat(&pieces)?),
             _ => None,
         };
         let finish_reason = reason.map(|reason| finish_reason(reason, reader));
-        let fusion = if reason.is_some() { std::mem::take(fusion) } else { WireFusion::default() };
+        let fusion = match reason {
+            Some(_) => std::mem::take(fusion).with_usage(*usage),
+            None => WireFusion::default(),
+        };
         let choice = ChunkChoice { index, delta, logprobs, finish_reason };
         out.json(&Chunk::delta(&self.head, choice, fusion, self.with_usage));
         Ok(())

@@ -102,8 +102,9 @@ impl Completion {
             let text = form.echo(index).to_owned() + &answer.text;
             choices.push(Choice { index, text, logprobs, finish_reason });
         }
-        let usage = Some(Some(form.usage(&usages).into()));
-        Ok(Self { head: form.head.clone(), choices, usage, ensemble })
+        let usage = form.usage(&usages);
+        let ensemble = ensemble.with_usage(usage);
+        Ok(Self { head: form.head.clone(), choices, usage: Some(Some(usage.into())), ensemble })
     }
 }
 
@@ -141,9 +142,10 @@ impl Chunks {
         let pieces = std::mem::take(&mut spoken.pieces);
         let offset = spoken.offset;
         spoken.offset += pieces.iter().map(|piece| characters(&piece.bytes)).sum::<usize>();
-        let told = finish_reason.is_some();
-        let ensemble =
-            if told { std::mem::take(&mut spoken.fusion) } else { WireFusion::default() };
+        let ensemble = match finish_reason {
+            Some(_) => std::mem::take(&mut spoken.fusion).with_usage(spoken.usage),
+            None => WireFusion::default(),
+        };
         let logprobs =
             if pieces.is_empty() { None } else { self.form.logprobs(&pieces, offset)? };
         let choices = vec![Choice { index, text, logprobs, finish_reason }];

@@ -34,19 +34,12 @@ pub(super) struct WireUsage {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
-    prompt_tokens_details: PromptDetails,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-struct PromptDetails {
-    cached_tokens: usize,
 }
 
 impl From<Usage> for WireUsage {
-    fn from(Usage { prompt_tokens, completion_tokens, cached_tokens }: Usage) -> Self {
+    fn from(Usage { prompt_tokens, completion_tokens, .. }: Usage) -> Self {
         let total_tokens = prompt_tokens + completion_tokens;
-        let prompt_tokens_details = PromptDetails { cached_tokens };
-        Self { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details }
+        Self { prompt_tokens, completion_tokens, total_tokens }
     }
 }
 

@@ -41,10 +41,7 @@ async fn the_answer_is_openais_completion_object() {
             "logprobs": null,
             "finish_reason": "stop",
         }],
-        "usage": {
-            "prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13,
-            "prompt_tokens_details": { "cached_tokens": 0 },
-        },
+        "usage": { "prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13 },
     });
     assert_eq!(body, expected);
 }
