@@ -30,7 +30,7 @@ mod weights;
 
 pub(super) use activations::Activations;
 pub(super) use attention::{Attention, BLOCK, Query, attend};
-pub(super) use elementwise::{add, gate_and_quantize, norm_and_quantize, quantize};
+pub(super) use elementwise::{add, gate_and_quantize, norm, norm_and_quantize, quantize};
 pub(super) use isa::Isa;
 pub use pool::Pool;
 pub(super) use softmax::softmax;
