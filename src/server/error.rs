@@ -76,6 +76,7 @@ impl ApiError {
             Self::Generate(G::Constraint { .. }) => {
                 (StatusCode::BAD_REQUEST, "invalid_response_format")
             }
+            Self::Generate(G::Fusion { .. }) => (StatusCode::BAD_REQUEST, "invalid_value"),
             Self::Generate(G::QueueFull { .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded")
             }
@@ -100,6 +101,7 @@ impl ApiError {
                 GenerateError::PromptTooLong { .. } | GenerateError::Template { .. },
             ) => Some("messages"),
             Self::Generate(GenerateError::Constraint { .. }) => Some("response_format"),
+            Self::Generate(GenerateError::Fusion { param, .. }) => Some(param),
             _ => None,
         }
     }

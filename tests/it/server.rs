@@ -2,6 +2,7 @@
 
 mod client;
 mod completions;
+mod ensemble;
 mod refusals;
 mod routes;
 mod socket;

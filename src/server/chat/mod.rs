@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`.
 
+mod ensemble;
 mod message;
 mod request;
 mod response;
@@ -18,6 +19,7 @@ use crate::{
     engine::{Event, FinishReason, GenerateRequest, Generation, Usage},
     sampling::SamplingParams,
 };
+use ensemble::{WireFusion, WireWarning};
 use response::{Completion, Head};
 
 pub use request::{ChatCompletionRequest, CheckedRequest, StreamOptions};
@@ -44,6 +46,7 @@ struct Answer {
     text: String,
     reason: FinishReason,
     usage: Usage,
+    fusion: WireFusion,
 }
 
 /// Tokenizing a long prompt takes milliseconds that the other connections should not wait for.
@@ -56,12 +59,17 @@ async fn admit(app: &App, request: GenerateRequest) -> Result<Generation, ApiErr
 }
 
 async fn collect(mut generation: Generation) -> Result<Answer, ApiError> {
-    let mut text = String::new();
+    let (mut text, mut fusion) = (String::new(), WireFusion::default());
     while let Some(event) = generation.next().await {
         match event {
             Event::Started { .. } => {}
+            Event::Warning { member, reason } => {
+                fusion.warnings.push(WireWarning { member, reason });
+            }
             Event::Text { text: piece, .. } => text.push_str(&piece),
-            Event::Finished { reason, usage } => return Ok(Answer { text, reason, usage }),
+            Event::Finished { reason, usage } => {
+                return Ok(Answer { text, reason, usage, fusion });
+            }
             Event::Failed(error) => return Err(error.into()),
         }
     }

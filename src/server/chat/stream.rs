@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{
     StreamOptions,
+    ensemble::{WireFusion, WireWarning},
     response::{Chunk, Head, Part},
 };
 use crate::{
@@ -31,6 +32,7 @@ pub(super) fn respond(
         with_usage: options.include_usage.unwrap_or(false),
         generation: Some(generation),
         ready: VecDeque::new(),
+        fusion: WireFusion::default(),
     };
     transcript.push_part(Part::Role);
     let events = stream::unfold(transcript, async |mut transcript| {
@@ -48,6 +50,8 @@ struct Transcript {
     /// `None` once its last event has come.
     generation: Option<Generation>,
     ready: VecDeque<sse::Event>,
+    /// What the end will say of the members.
+    fusion: WireFusion,
 }
 
 impl Transcript {
@@ -70,9 +74,13 @@ impl Transcript {
                     self.push_part(Part::Text(text));
                 }
             }
+            Some(Event::Warning { member, reason }) => {
+                self.fusion.warnings.push(WireWarning { member, reason });
+            }
             Some(Event::Finished { reason, usage }) => {
                 self.generation = None;
-                self.push_part(Part::Finish(reason));
+                let fusion = std::mem::take(&mut self.fusion);
+                self.push_part(Part::Finish(reason, fusion));
                 if self.with_usage {
                     let event = to_event(&Chunk::usage(&self.head, usage));
                     self.ready.push_back(event);

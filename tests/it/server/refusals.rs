@@ -89,7 +89,6 @@ async fn known_fields_that_are_not_served_are_refused_by_name() {
         ("reasoning_effort", json!("high")),
         ("verbosity", json!("low")),
         ("store", json!(true)),
-        ("ensemble", json!({ "attribution": true })),
     ];
     for (name, value) in cases {
         let reply = refused(&chat(json!({ name: value }))).await;
