@@ -88,8 +88,10 @@ impl Gguf {
         let found = self.files.iter().find_map(|part| {
             part.content.tensor_infos.get(name).map(|tensor_info| (part, tensor_info))
         });
-        let (part, info) = found
-            .ok_or_else(|| GgufError::NoTensor { path: self.path.clone(), name: name.to_owned() })?;
+        let (part, info) = found.ok_or_else(|| GgufError::NoTensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+        })?;
         let dtype = info.ggml_dtype;
         let cut = || GgufError::Malformed {
             path: part.path.clone(),
@@ -100,7 +102,8 @@ impl Gguf {
             (elements / dtype.block_size()).checked_mul(dtype.type_size()).ok_or_else(cut)?;
         let start = usize::try_from(part.content.tensor_data_offset.saturating_add(info.offset))
             .map_err(|_| cut())?;
-        let end = start.checked_add(bytes).filter(|&end| end <= part.bytes.len()).ok_or_else(cut)?;
+        let end =
+            start.checked_add(bytes).filter(|&end| end <= part.bytes.len()).ok_or_else(cut)?;
         let bytes = part.bytes.slice(start..end);
         Ok(TensorEntry { dtype, shape: info.shape.dims().to_vec(), bytes })
     }

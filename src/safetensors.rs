@@ -19,7 +19,9 @@ use crate::mapped::{self, TensorEntry};
 pub enum SafetensorsError {
     #[error("cannot open {path}: {source}")]
     Open { path: PathBuf, source: io::Error },
-    #[error("{folder} has neither `model.safetensors` nor `model.safetensors.index.json`; fetch the weights")]
+    #[error(
+        "{folder} has neither `model.safetensors` nor `model.safetensors.index.json`; fetch the weights"
+    )]
     NoWeights { folder: PathBuf },
     #[error("{path} is not readable: {reason}; fetch it again")]
     Malformed { path: PathBuf, reason: String },
@@ -48,13 +50,11 @@ pub fn files(folder: &Path) -> Result<Vec<String>, SafetensorsError> {
         }
         Err(source) => return Err(SafetensorsError::Open { path, source }),
     };
-    let malformed =
-        |reason: String| SafetensorsError::Malformed { path: path.clone(), reason };
+    let malformed = |reason: String| SafetensorsError::Malformed { path: path.clone(), reason };
     let index: Value =
         serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
-    let files: Option<BTreeSet<&str>> = index["weight_map"]
-        .as_object()
-        .and_then(|map| map.values().map(Value::as_str).collect());
+    let files: Option<BTreeSet<&str>> =
+        index["weight_map"].as_object().and_then(|map| map.values().map(Value::as_str).collect());
     let files = files.filter(|files| !files.is_empty());
     let files = files.ok_or_else(|| malformed("it has no `weight_map` of files".to_owned()))?;
     let plain = |name: &str| {
@@ -82,10 +82,8 @@ pub fn tensors(folder: &Path) -> Result<BTreeMap<String, TensorEntry>, Safetenso
 fn read(path: &Path, found: &mut BTreeMap<String, TensorEntry>) -> Result<(), SafetensorsError> {
     let bytes = mapped::map(path)
         .map_err(|source| SafetensorsError::Open { path: path.to_owned(), source })?;
-    let malformed =
-        |reason: String| SafetensorsError::Malformed { path: path.to_owned(), reason };
-    let tensors =
-        SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let malformed = |reason: String| SafetensorsError::Malformed { path: path.to_owned(), reason };
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
     for (name, view) in tensors.iter() {
         let dtype = match view.dtype() {
             Dtype::F32 => GgmlDType::F32,

@@ -30,7 +30,7 @@ mod workspace;
 use std::sync::{Arc, OnceLock};
 
 pub use fusion::{Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, WeightsRequest};
-pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model};
+pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, open_model};
 pub use prefix::Prefixes;
 pub use sequence::{Prompts, Sequence, StartError, Warning};
 pub use step::{Failure, Step, StepError};

@@ -52,8 +52,9 @@ impl Checkpoint {
         let path = folder.join("config.json");
         let text = fs::read(&path)
             .map_err(|source| LoadError::Unreadable { path: path.clone(), source })?;
-        let json: Value = serde_json::from_slice(&text).map_err(|error| {
-            LoadError::Malformed { path: path.clone(), reason: error.to_string() }
+        let json: Value = serde_json::from_slice(&text).map_err(|error| LoadError::Malformed {
+            path: path.clone(),
+            reason: error.to_string(),
         })?;
         let config = config_json::read(&path, &json)?;
         let mut tensors: BTreeMap<String, TensorEntry> = safetensors::tensors(folder)?

@@ -157,12 +157,7 @@ impl Keys<'_> {
         }
     }
 
-    fn check_heads(
-        &self,
-        heads: usize,
-        kv_heads: usize,
-        head_dim: usize,
-    ) -> Result<(), LoadError> {
+    fn check_heads(&self, heads: usize, kv_heads: usize, head_dim: usize) -> Result<(), LoadError> {
         let names = ["attention.head_count_kv", "attention.key_length"].map(|key| self.name(key));
         let heads =
             Heads { heads, kv_heads: (&names[0], kv_heads), head_dim: (&names[1], head_dim) };

@@ -51,7 +51,7 @@ pub enum LoadError {
     )]
     Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
     #[error(
-        "{path}: tensor `{tensor}` is {dtype} in rows of {cols}, which is not supported; use a file in Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, F16, BF16 or F32"
+        "{path}: tensor `{tensor}` is {dtype} in rows of {cols}, which is not supported; use a file in Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, F16, BF16 or F32"
     )]
     Dtype { path: PathBuf, tensor: String, dtype: String, cols: usize },
     #[error(

@@ -15,7 +15,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("safetensors", &["mapped"], &["tokenizers", "axum", "tokio"]),
     ("tokenizer", &["gguf", "vocab"], &["candle_core", "axum", "tokio"]),
     ("sampling", &[], &["candle_core", "axum", "tokio", "std::time", "std::thread"]),
-    ("model", &["gguf", "mapped", "safetensors", "vocab"], &["tokenizers", "axum", "tokio", "serde"]),
+    (
+        "model",
+        &["gguf", "mapped", "safetensors", "vocab"],
+        &["tokenizers", "axum", "tokio", "serde"],
+    ),
     ("vocab", &[], &["candle_core", "axum", "tokio", "serde", "std::thread", "std::io"]),
     ("constrain", &["vocab", "sampling"], &["candle_core", "axum", "tokio"]),
     (

@@ -38,7 +38,7 @@ const VARIANTS: [&str; 10] = [
 ];
 
 /// The most that a logit may differ: the reference computes in 64 bits, we in 32 with keys and
-/// values of 16, and its logits are written to four places. They are spread over -15 to 15.
+/// values of 16, and its logits are written to four places. They are spread over -8 to 8.
 const TOLERANCE: f64 = 0.02;
 
 fn folder(name: &str) -> PathBuf {
@@ -62,8 +62,7 @@ fn floats(list: &Value) -> Vec<f64> {
     list.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
 }
 
-/// The largest difference from the golden logits; the answers must be the same as long as they
-/// are not too close to call.
+/// The prompt's logits, and the answer, led along the golden one.
 fn assert_is_golden(name: &str, model: &Decoder) {
     let golden = json(name, "golden.json");
     let prompt = ids(&golden["prompt"]);
@@ -79,15 +78,14 @@ fn assert_is_golden(name: &str, model: &Decoder) {
     let answer = ids(&golden["answer"]);
     let mut compared = 0;
     for (&token, gap) in answer.iter().zip(floats(&golden["gaps"])) {
-        // Past a choice that could go either way the texts may differ.
-        if gap < 2.0 * TOLERANCE {
-            break;
+        // A choice that could go either way is not held against it.
+        if gap >= 2.0 * TOLERANCE {
+            assert_eq!(argmax(&logits), token.0 as usize, "{name}: after {compared}");
+            compared += 1;
         }
-        assert_eq!(argmax(&logits), token.0 as usize, "{name}: at {compared}");
         logits = forward(model, &mut cache, &[token], Want::Last);
-        compared += 1;
     }
-    assert!(compared > 4, "{name}: the answer is too close to call from the start");
+    assert!(compared > 10, "{name}: too much of the answer is close to call");
 }
 
 #[test]

@@ -20,7 +20,12 @@ fn pool(threads: usize) -> Pool {
     Pool::new(NonZeroUsize::new(threads).unwrap())
 }
 
-pub(crate) fn forward(model: &Decoder, cache: &mut KvCache, tokens: &[TokenId], want: Want) -> Vec<f32> {
+pub(crate) fn forward(
+    model: &Decoder,
+    cache: &mut KvCache,
+    tokens: &[TokenId],
+    want: Want,
+) -> Vec<f32> {
     let mut logits = Vec::new();
     model.forward(&mut [Row { cache, tokens, want, logits: &mut logits }]).unwrap();
     logits
