@@ -48,6 +48,12 @@ pub(super) struct Server {
     pub(super) host: Option<String>,
     pub(super) port: Option<u16>,
     pub(super) max_body_bytes: Option<usize>,
+    pub(super) max_requests: Option<usize>,
+    pub(super) max_tokens: Option<usize>,
+    pub(super) api_keys_file: Option<PathBuf>,
+    pub(super) cors_origins: Option<Vec<String>>,
+    pub(super) strict_params: Option<bool>,
+    pub(super) log_prompts: Option<bool>,
     pub(super) grace_seconds: Option<u32>,
 }
 
@@ -56,6 +62,10 @@ pub(super) struct Server {
 pub(super) struct Ensemble {
     pub(super) name: String,
     pub(super) members: Vec<Member>,
+    pub(super) rule: Option<String>,
+    pub(super) floor: Option<f64>,
+    pub(super) gate: Option<f64>,
+    pub(super) on_failure: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,4 +73,7 @@ pub(super) struct Ensemble {
 pub(super) struct Member {
     pub(super) model: String,
     pub(super) weight: Option<f64>,
+    pub(super) role: Option<String>,
+    pub(super) temperature: Option<f64>,
+    pub(super) system: Option<String>,
 }

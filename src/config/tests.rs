@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, EnsembleConfig, MemberConfig};
+use crate::ensemble::{OnFailure, Rule, Settings};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("tutti.toml"))
@@ -49,13 +50,26 @@ min_p = 0.05
 host = "0.0.0.0"
 port = 9
 max_body_bytes = 1000
+max_requests = 11
+max_tokens = 12
+api_keys_file = "keys.txt"
+cors_origins = ["https://a.example:8443", "http://localhost:3000"]
+strict_params = true
+log_prompts = true
 grace_seconds = 2
 [[ensemble]]
 name = "trio"
 members = [{ model = "a", weight = 1 }, { model = "b", weight = 1.5 }, { model = "a", weight = 0.7 }]
 [[ensemble]]
 name = "alone"
-members = [{ model = "c" }]
+members = [
+    { model = "c", role = "primary", temperature = 1.5, system = "Say \"hm\".\nThen\tgo on." },
+    { model = "d" },
+]
+rule = "power:0.5"
+floor = 0.125
+gate = 0.75
+on_failure = "continue"
 "#;
 
 #[test]
@@ -86,8 +100,21 @@ fn every_key_is_read() {
         (server.host.as_str(), server.port, server.max_body_bytes, server.grace_seconds),
         ("0.0.0.0", 9, 1000, 2)
     );
+    assert_eq!((server.max_requests, server.max_tokens), (11, Some(12)));
+    assert_eq!(server.api_keys_file, Some(PathBuf::from("keys.txt")));
+    assert_eq!(server.cors_origins, ["https://a.example:8443", "http://localhost:3000"]);
+    assert!(server.strict_params && server.log_prompts);
     assert_eq!(config.ensembles.len(), 2);
-    assert_eq!(config.ensembles[1].members[0].weight, 1.0);
+    assert_eq!(config.ensembles[0].members[0].weight, 1.0 / 3.2);
+    assert_eq!(config.ensembles[0].fusion, Settings::default());
+    let EnsembleConfig { members, fusion, .. } = &config.ensembles[1];
+    let system = Some("Say \"hm\".\nThen\tgo on.".to_owned());
+    let first =
+        MemberConfig { primary: true, temperature: 1.5, system, ..MemberConfig::new("c", 0.5) };
+    assert_eq!(members[..], [first, MemberConfig::new("d", 0.5)]);
+    let rule = Rule::Power { exponent: 0.5, floor: 0.125 };
+    let expected = Settings { rule, gate: Some(0.75), on_failure: OnFailure::Continue };
+    assert_eq!(*fusion, expected);
 }
 
 #[test]
@@ -161,6 +188,11 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ("[sampling]\nmin_p = -0.1".to_owned(), "sampling.min_p"),
         ("[server]\nhost = \" \"".to_owned(), "server.host"),
         ("[server]\nmax_body_bytes = 0".to_owned(), "server.max_body_bytes"),
+        ("[server]\nmax_requests = 0".to_owned(), "server.max_requests"),
+        ("[server]\nmax_requests = 99999999".to_owned(), "server.max_requests"),
+        ("[server]\napi_keys_file = \"\"".to_owned(), "server.api_keys_file"),
+        ("[server]\ncors_origins = [\"*\", \"example.org\"]".to_owned(), "server.cors_origins[1]"),
+        ("[server]\ncors_origins = [\"http://a.example/\"]".to_owned(), "server.cors_origins[0]"),
         ("ensemble = []".to_owned(), "ensemble"),
         (ensemble(""), "ensemble[0].members"),
         (ensemble("{ model = \"\" }"), "ensemble[0].members[0].model"),
@@ -170,6 +202,24 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ),
         (ensemble("{ model = \"a\", weight = inf }"), "ensemble[0].members[0].weight"),
         (ensemble("{ model = \"a\", weight = 0 }"), "ensemble[0].members"),
+        (ensemble("{ model = \"a\", role = \"second\" }"), "ensemble[0].members[0].role"),
+        (
+            ensemble("{ model = \"a\" }, { model = \"b\", weight = 0, role = \"primary\" }"),
+            "ensemble[0].members[1].role",
+        ),
+        (
+            ensemble(
+                "{ model = \"a\", role = \"primary\" }, { model = \"b\", role = \"primary\" }",
+            ),
+            "ensemble[0].members[1].role",
+        ),
+        (ensemble("{ model = \"a\", temperature = 0 }"), "ensemble[0].members[0].temperature"),
+        (ensemble("{ model = \"a\", system = \" \" }"), "ensemble[0].members[0].system"),
+        (ensemble("{ model = \"a\" }") + "\nrule = \"median\"", "ensemble[0].rule"),
+        (ensemble("{ model = \"a\" }") + "\nfloor = 0.1", "ensemble[0].floor"),
+        (ensemble("{ model = \"a\" }") + "\nrule = \"geometric\"\nfloor = 2", "ensemble[0].floor"),
+        (ensemble("{ model = \"a\" }") + "\ngate = -0.5", "ensemble[0].gate"),
+        (ensemble("{ model = \"a\" }") + "\non_failure = \"stop\"", "ensemble[0].on_failure"),
         (ensemble("{ model = \"e\" }"), "ensemble[0].name"),
         (ensemble("{ model = \"a\" }").replace("\"e\"", "\"e/f\""), "ensemble[0].name"),
         (

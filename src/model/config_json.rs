@@ -118,11 +118,10 @@ impl<'a> Keys<'a> {
         if act != "silu" {
             return Err(self.refuse("hidden_act", act.to_owned()));
         }
-        for key in ["partial_rotary_factor"] {
-            let factor = self.float(self.rope(), key)?.or(self.float(json, key)?);
-            if let Some(factor) = factor.filter(|&factor| factor != 1.0) {
-                return Err(self.refuse(key, format!("{factor}")));
-            }
+        let key = "partial_rotary_factor";
+        let factor = self.float(self.rope(), key)?.or(self.float(json, key)?);
+        if let Some(factor) = factor.filter(|&factor| factor != 1.0) {
+            return Err(self.refuse(key, format!("{factor}")));
         }
         for key in ["quantization_config", "num_experts", "num_local_experts"] {
             if !json[key].is_null() {
@@ -274,7 +273,7 @@ mod tests {
         })
     }
 
-    fn with(changes: Value) -> Result<Config, LoadError> {
+    fn with(changes: &Value) -> Result<Config, LoadError> {
         let mut json = tiny();
         let changes = changes.as_object().unwrap().clone();
         json.as_object_mut().unwrap().extend(changes);
@@ -310,7 +309,7 @@ mod tests {
             (json!({ "rope_parameters": { "rope_type": "yarn" } }), "yarn"),
             (json!({ "rope_theta": "large" }), "rope_theta"),
         ] {
-            let error = with(changes).unwrap_err().to_string();
+            let error = with(&changes).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("config.json"), "{error}");
         }
     }
@@ -322,14 +321,14 @@ mod tests {
             json!({ "sliding_window": 4096 }),
             json!({ "use_sliding_window": true, "sliding_window": 131_072 }),
         ] {
-            assert_eq!(with(changes).unwrap(), with(json!({})).unwrap());
+            assert_eq!(with(&changes).unwrap(), with(&json!({})).unwrap());
         }
         let mistral = json!({
             "model_type": "mistral",
             "architectures": ["MistralForCausalLM"],
             "sliding_window": null,
         });
-        assert_eq!(with(mistral).unwrap(), with(json!({})).unwrap());
+        assert_eq!(with(&mistral).unwrap(), with(&json!({})).unwrap());
     }
 
     #[test]
@@ -341,12 +340,12 @@ mod tests {
             "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192,
         });
-        let old = with(json!({ "rope_scaling": scaling })).unwrap();
+        let old = with(&json!({ "rope_scaling": scaling })).unwrap();
         let mut parameters = scaling;
         parameters["rope_theta"] = json!(500_000.0);
-        let new = with(json!({ "rope_parameters": parameters, "rope_theta": null })).unwrap();
+        let new = with(&json!({ "rope_parameters": parameters, "rope_theta": null })).unwrap();
         assert_eq!(old, new);
-        let plain = with(json!({})).unwrap().frequencies;
+        let plain = with(&json!({})).unwrap().frequencies;
         assert_eq!(old.frequencies[0], plain[0]);
         assert_eq!(old.frequencies[7], plain[7] / 8.0);
     }

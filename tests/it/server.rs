@@ -3,6 +3,7 @@
 mod client;
 mod completions;
 mod ensemble;
+mod operations;
 mod refusals;
 mod routes;
 mod socket;

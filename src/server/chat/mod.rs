@@ -7,16 +7,23 @@ mod response;
 mod stream;
 mod unserved;
 
+use std::sync::Arc;
+
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse, Response},
 };
 use uuid::Uuid;
 
-use super::{ApiError, App, body::JsonBody};
+use super::{
+    ApiError, App,
+    body::JsonBody,
+    generation::{Running, admit},
+    ops::Record,
+};
 use crate::{
-    engine::{Event, FinishReason, GenerateRequest, Generation, Usage},
+    engine::{Event, FinishReason, Usage},
     sampling::SamplingParams,
 };
 use ensemble::{WireFusion, WireWarning};
@@ -26,12 +33,14 @@ pub use request::{ChatCompletionRequest, CheckedRequest, StreamOptions};
 
 pub(super) async fn create(
     State(app): State<App>,
+    Extension(record): Extension<Arc<Record>>,
     JsonBody(request): JsonBody<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
     let defaults = SamplingParams { seed: random_seed(), ..app.config.sampling.clone() };
-    let CheckedRequest { generate, stream } = request.validate(defaults)?;
+    let CheckedRequest { mut generate, stream } = request.validate(defaults)?;
+    generate.stop.max_tokens = generate.stop.max_tokens.or(app.config.max_tokens);
     let head = Head::new(&generate.model);
-    let generation = admit(&app, generate).await?;
+    let generation = admit(&app, record, generate).await?;
     match stream {
         Some(options) => Ok(stream::respond(generation, head, options, app.config.keep_alive)),
         None => {
@@ -49,16 +58,7 @@ struct Answer {
     fusion: WireFusion,
 }
 
-/// Tokenizing a long prompt takes milliseconds that the other connections should not wait for.
-async fn admit(app: &App, request: GenerateRequest) -> Result<Generation, ApiError> {
-    let engine = app.engine.clone();
-    match tokio::task::spawn_blocking(move || engine.generate(request)).await {
-        Ok(admitted) => Ok(admitted?),
-        Err(_) => Err(ApiError::Panicked),
-    }
-}
-
-async fn collect(mut generation: Generation) -> Result<Answer, ApiError> {
+async fn collect(mut generation: Running) -> Result<Answer, ApiError> {
     let (mut text, mut fusion) = (String::new(), WireFusion::default());
     while let Some(event) = generation.next().await {
         match event {

@@ -15,14 +15,14 @@ use super::{
     response::{Chunk, Head, Part},
 };
 use crate::{
-    engine::{Event, Generation},
-    server::ApiError,
+    engine::Event,
+    server::{ApiError, generation::Running},
 };
 
 /// The role chunk goes out at once, before the prompt has been read. The generation lives in the
 /// body: when the client goes away the body is dropped and the generation with it.
 pub(super) fn respond(
-    generation: Generation,
+    generation: Running,
     head: Head,
     options: StreamOptions,
     keep_alive: Duration,
@@ -48,7 +48,7 @@ struct Transcript {
     head: Head,
     with_usage: bool,
     /// `None` once its last event has come.
-    generation: Option<Generation>,
+    generation: Option<Running>,
     ready: VecDeque<sse::Event>,
     /// What the end will say of the members.
     fusion: WireFusion,
@@ -79,7 +79,7 @@ impl Transcript {
             }
             Some(Event::Finished { reason, usage }) => {
                 self.generation = None;
-                let fusion = std::mem::take(&mut self.fusion);
+                let fusion = std::mem::take(&mut self.fusion).with_usage(usage);
                 self.push_part(Part::Finish(reason, fusion));
                 if self.with_usage {
                     let event = to_event(&Chunk::usage(&self.head, usage));
