@@ -316,7 +316,7 @@ async fn a_request_goes_on_without_a_member_that_panics_if_it_may() {
     let engine = engine(EngineConfig::default());
     let mut losing = request(5);
     losing.model = "goes on".to_owned();
-    losing.prompt = Prompt::Chat(vec![Message { role: Role::User, content: "ac".to_owned() }]);
+    losing.prompt = say("ac");
     let mut without = losing.clone();
     without.fusion.members = Some(vec!["toy-1".to_owned()]);
     let (lost, without) = (ask(&engine, losing).await, ask(&engine, without).await);
