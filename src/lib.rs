@@ -7,6 +7,7 @@
 //! server -> report -> engine -> ensemble -> {model, vocab, sampling, tokenizer, constrain}
 //! bench -> ensemble
 //! config, store: used by main only; gguf: a leaf under model and tokenizer
+//! isa: a leaf under model and sampling
 //! ```
 //!
 //! | module | does | may not |
@@ -14,6 +15,7 @@
 //! | [`config`] | TOML and environment into one checked [`config::Config`] | be read again after start-up |
 //! | [`store`] | brings model files to the disk, whole and checked | know what is in the files |
 //! | [`gguf`] | reads a GGUF file's metadata and tensor directory over one memory map | know models or tokenizers |
+//! | `isa` | compiles a function for each instruction set, and picks | know what is computed |
 //! | [`tokenizer`] | text to [`vocab::TokenId`] and back, chat templates | know the union, or tensors |
 //! | [`sampling`] | draws from a slice of probabilities | see tensors, clocks, a global generator |
 //! | [`model`] | forwards rows of tokens, keeps keys and values | know other members, the union, requests |
@@ -33,6 +35,9 @@
 //!
 //! - `gguf` is a module of its own, because both the tokenizer and the model are read from the
 //!   same file and neither may know the other.
+//! - `isa` is a module of its own, and the one place besides the kernels and the memory map with
+//!   unsafe code (the call of a function compiled for other instructions), because the draw goes
+//!   through a whole vocabulary as the kernels do, and may not know tensors or models.
 //! - No candle tensor is on a model's way: weights stay as they lie in the mapped file and are
 //!   multiplied by kernels of our own, whose results are the same bits on every instruction set,
 //!   in every batch and on any number of threads. Candle reads the file and is the oracle of the
@@ -46,6 +51,7 @@ pub mod constrain;
 pub mod engine;
 pub mod ensemble;
 pub mod gguf;
+mod isa;
 pub mod model;
 pub mod report;
 pub mod sampling;
