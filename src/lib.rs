@@ -6,8 +6,8 @@
 //! main -> everything
 //! server -> report -> engine -> ensemble -> {model, vocab, sampling, tokenizer, constrain}
 //! bench -> ensemble
-//! config, store: used by main only; gguf: a leaf under model and tokenizer
-//! isa: a leaf under model and sampling
+//! config, store: used by main only; config names what ensemble and sampling can be set to;
+//! gguf: a leaf under model and tokenizer; isa: a leaf under model and sampling
 //! ```
 //!
 //! | module | does | may not |
