@@ -13,11 +13,13 @@ use anyhow::Context as _;
 use tutti::{
     bench::{self, Decode},
     gguf::Gguf,
-    model::{Decoder, ModelError, Pool},
+    model::{Decoder, KvFormat, ModelError, Pool},
 };
 
 const RUNS: usize = 3;
 const STEPS: usize = 24;
+/// A prompt whose keys and values take longer to read than many weights.
+const LONG: usize = 1500;
 
 fn main() -> anyhow::Result<()> {
     let mut pool = Pool::with_all_cores();
@@ -31,7 +33,7 @@ fn main() -> anyhow::Result<()> {
             continue;
         }
         let start = Instant::now();
-        let model = Decoder::from_gguf(&Gguf::open(Path::new(&argument))?, &pool)?;
+        let mut model = Decoder::from_gguf(&Gguf::open(Path::new(&argument))?, &pool)?;
         println!("{argument}: loaded in {:.0?}, {} threads", start.elapsed(), pool.threads());
         for length in [128, 512] {
             let time = best(|| bench::prefill(&model, length))?;
@@ -41,6 +43,12 @@ fn main() -> anyhow::Result<()> {
             let what = Decode { batch, prompt: 32, steps: STEPS };
             let time = best(|| bench::decode(&model, what))?;
             println!("  decode x {batch}:     {:7.1} tok/s", per_second(batch * STEPS, time));
+        }
+        for format in [KvFormat::F16, KvFormat::Q8] {
+            model = model.with_kv_format(format);
+            let what = Decode { batch: 1, prompt: LONG, steps: STEPS };
+            let time = best(|| bench::decode(&model, what))?;
+            println!("  after {LONG}, {format:?}: {:7.1} tok/s", per_second(STEPS, time));
         }
         models.push(model);
         println!("  resident: {}", resident()?);

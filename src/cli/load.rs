@@ -115,7 +115,8 @@ fn models(
     paths: BTreeMap<String, PathBuf>,
 ) -> anyhow::Result<BTreeMap<String, LoadedModel>> {
     let pool = Pool::new(threads(config)?);
-    paths.into_iter().map(|(id, path)| Ok((id, ensemble::load_model(&path, &pool)?))).collect()
+    let load = |path: &Path| ensemble::load_model(path, &pool, config.engine.kv_cache);
+    paths.into_iter().map(|(id, path)| Ok((id, load(&path)?))).collect()
 }
 
 /// How many threads compute.

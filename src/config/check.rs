@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     ensemble::{OnFailure, Rule, Settings},
+    model::KvFormat,
     sampling::SamplingParams,
 };
 
@@ -75,6 +76,15 @@ fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Pr
             defaults.prefill_chunk,
         )?,
         kept_tokens: raw.kept_tokens.unwrap_or(defaults.kept_tokens),
+        kv_cache: match raw.kv_cache.as_deref() {
+            None => defaults.kv_cache,
+            Some("f16") => KvFormat::F16,
+            Some("q8") => KvFormat::Q8,
+            Some(other) => {
+                let reason = format!("is `{other}`; it must be f16 or q8");
+                return Err(problem("engine.kv_cache", reason));
+            }
+        },
     })
 }
 

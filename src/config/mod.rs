@@ -1,7 +1,8 @@
 //! One optional `tutti.toml` and a few environment variables into one checked [`Config`].
 //!
-//! Read once, at start-up, by `main`. Knows no other module but the sampling parameters and the ways of fusing, and
-//! does not look whether models or folders exist.
+//! Read once, at start-up, by `main`. Knows of other modules only what can be set: the sampling
+//! parameters, the ways of fusing and of keeping keys and values. Does not look whether models or
+//! folders exist.
 
 mod check;
 mod print;
@@ -9,7 +10,7 @@ mod raw;
 
 use std::path::{Path, PathBuf};
 
-use crate::{ensemble::Settings, sampling::SamplingParams};
+use crate::{ensemble::Settings, model::KvFormat, sampling::SamplingParams};
 
 /// Where the file is looked for when nobody names one.
 pub const FILE_NAME: &str = "tutti.toml";
@@ -55,6 +56,8 @@ pub struct EngineConfig {
     pub prefill_chunk: usize,
     /// The most tokens of ended texts that each ensemble keeps read; 0 keeps none.
     pub kept_tokens: usize,
+    /// How every model keeps keys and values.
+    pub kv_cache: KvFormat,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -177,6 +180,7 @@ impl Default for Config {
                 queue: 64,
                 prefill_chunk: 128,
                 kept_tokens: 4096,
+                kv_cache: KvFormat::default(),
             },
             sampling: SamplingParams {
                 temperature: 0.7,

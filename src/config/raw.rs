@@ -31,6 +31,7 @@ pub(super) struct Engine {
     pub(super) queue: Option<usize>,
     pub(super) prefill_chunk: Option<usize>,
     pub(super) kept_tokens: Option<usize>,
+    pub(super) kv_cache: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,7 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{Config, ConfigError, EnsembleConfig, MemberConfig};
-use crate::ensemble::{OnFailure, Rule, Settings};
+use crate::{
+    ensemble::{OnFailure, Rule, Settings},
+    model::KvFormat,
+};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("tutti.toml"))
@@ -41,6 +44,7 @@ max_sequences = 4
 queue = 5
 prefill_chunk = 6
 kept_tokens = 7
+kv_cache = "q8"
 [sampling]
 temperature = 0.1
 top_k = 40
@@ -90,6 +94,7 @@ fn every_key_is_read() {
         ),
         (Some(3), 4, 5, 6, 7)
     );
+    assert_eq!(engine.kv_cache, KvFormat::Q8);
     let sampling = &config.sampling;
     assert_eq!(
         (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p),
@@ -182,6 +187,7 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ("[engine]\nmax_sequences = 0".to_owned(), "engine.max_sequences"),
         ("[engine]\nqueue = 0".to_owned(), "engine.queue"),
         ("[engine]\nprefill_chunk = 0".to_owned(), "engine.prefill_chunk"),
+        ("[engine]\nkv_cache = \"q4\"".to_owned(), "engine.kv_cache"),
         ("[sampling]\ntemperature = 2.5".to_owned(), "sampling.temperature"),
         ("[sampling]\ntemperature = nan".to_owned(), "sampling.temperature"),
         ("[sampling]\ntop_p = 0".to_owned(), "sampling.top_p"),

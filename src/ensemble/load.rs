@@ -9,7 +9,7 @@ use std::{
 use super::{Ensemble, Member, vocabulary, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
-    model::{self, Checkpoint, Decoder, Pool},
+    model::{self, Checkpoint, Decoder, KvFormat, Pool},
     tokenizer::{Tokenizer, TokenizerError},
     vocab::{MapError, UnionVocab},
 };
@@ -32,13 +32,13 @@ pub struct LoadedModel {
 }
 
 /// Loads a GGUF file, the first of several, or a folder of safetensors with its configuration and
-/// tokenizer; the weights stay memory-mapped.
+/// tokenizer; the weights stay memory-mapped. `kv_format` is how it keeps keys and values.
 ///
 /// # Errors
 /// If a file is missing, damaged, or of a kind that cannot be run right.
-pub fn load_model(path: &Path, pool: &Pool) -> Result<LoadedModel, LoadError> {
+pub fn load_model(path: &Path, pool: &Pool, kv_format: KvFormat) -> Result<LoadedModel, LoadError> {
     let (checkpoint, tokenizer) = open_model(path)?;
-    let model = Decoder::new(&checkpoint, pool)?;
+    let model = Decoder::new(&checkpoint, pool)?.with_kv_format(kv_format);
     Ok(LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) })
 }
 

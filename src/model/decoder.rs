@@ -2,7 +2,8 @@
 //! checked here.
 
 use super::{
-    KvCache, LanguageModel, LoadError, ModelError, Row, Want,
+    KvCache, KvFormat, LanguageModel, LoadError, ModelError, Row, Want,
+    cache::Layout,
     checkpoint::{Checkpoint, OUTPUT},
     config::Config,
     forward,
@@ -17,6 +18,7 @@ pub struct Decoder {
     pub(super) config: Config,
     pub(super) isa: Isa,
     pub(super) pool: Pool,
+    kv_format: KvFormat,
     pub(super) embedding: Matrix,
     pub(super) layers: Vec<Layer>,
     pub(super) output_norm: Vec<f32>,
@@ -68,13 +70,20 @@ impl Decoder {
         let output_norm = tensors.vector("output_norm.weight", config.width)?;
         tensors.finish()?;
         let (isa, pool) = (Isa::best(), pool.clone());
-        Ok(Self { config, isa, pool, embedding, layers, output_norm, output })
+        let kv_format = KvFormat::default();
+        Ok(Self { config, isa, pool, kv_format, embedding, layers, output_norm, output })
     }
 
     /// # Errors
     /// If the file needs something this decoder does not do, or is not consistent.
     pub fn from_gguf(gguf: &Gguf, pool: &Pool) -> Result<Self, LoadError> {
         Self::new(&Checkpoint::from_gguf(gguf)?, pool)
+    }
+
+    /// How the caches that it makes from now on keep keys and values.
+    #[must_use]
+    pub fn with_kv_format(self, kv_format: KvFormat) -> Self {
+        Self { kv_format, ..self }
     }
 
     fn check(&self, row: &Row<'_>) -> Result<(), ModelError> {
@@ -110,8 +119,10 @@ impl LanguageModel for Decoder {
     }
 
     fn new_cache(&self) -> KvCache {
-        let (layers, width) = self.cache_shape();
-        KvCache::new(layers, width, self.config.context_length)
+        let Config { layers, head_dim, context_length, .. } = self.config;
+        let width = self.config.kv_width();
+        let layout = Layout { layers, width, head_dim, capacity: context_length };
+        KvCache::new(&layout, self.kv_format)
     }
 
     fn pool(&self) -> Option<&Pool> {

@@ -16,7 +16,7 @@ mod forward;
 mod kernels;
 mod tensors;
 
-pub use cache::KvCache;
+pub use cache::{KvCache, KvFormat};
 pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;
 pub use kernels::Pool;

@@ -6,7 +6,10 @@ use candle_core::quantized::gguf_file::Value as Metadata;
 use serde_json::Value;
 use tutti::{
     gguf::Gguf,
-    model::{Checkpoint, Decoder, KvCache, LanguageModel, LoadError, ModelError, Pool, Row, Want},
+    model::{
+        Checkpoint, Decoder, KvCache, KvFormat, LanguageModel, LoadError, ModelError, Pool, Row,
+        Want,
+    },
     tokenizer::Tokenizer,
     vocab::TokenId,
 };
@@ -161,6 +164,67 @@ fn qwen_follows_llama_cpp() {
     assert_follows(&real::qwen(), "qwen2.5-coder-0.5b-instruct-q4_k_m", &tolerance);
 }
 
+// Keys and values in 8 bits, against those in 16.
+
+/// Prose, dialogue, figures and code: what the default models are for.
+const TEXT: &str = include_str!("../fixtures/ferry.md");
+
+/// What 8 bits may change, in nats.
+struct Change {
+    /// Of the log-probability of the text's own tokens.
+    mean: f64,
+    /// The same, with its sign: the logarithm of how the perplexity changes.
+    bias: f64,
+    /// From one distribution to the other.
+    divergence: f64,
+}
+
+fn assert_eight_bits_change_little(path: &Path, tolerance: &Change) {
+    let gguf = Gguf::open(path).unwrap();
+    let tokens = Tokenizer::from_gguf(&gguf).unwrap().encode(TEXT.as_bytes());
+    let [f16, q8] = [KvFormat::F16, KvFormat::Q8].map(|format| {
+        let model = Decoder::from_gguf(&gguf, &pool(2)).unwrap().with_kv_format(format);
+        let mut cache = model.new_cache();
+        let logits = forward(&model, &mut cache, &tokens, Want::All);
+        let all: Vec<_> = logits.chunks(model.vocab_size()).map(log_probabilities).collect();
+        (all, cache.bytes())
+    });
+    let (mut mean, mut bias, mut divergence) = (0.0, 0.0, 0.0);
+    for ((f16, q8), next) in f16.0.iter().zip(&q8.0).zip(&tokens[1..]) {
+        let change = q8[next.0 as usize] - f16[next.0 as usize];
+        mean += change.abs();
+        bias += change;
+        divergence += f16.iter().zip(q8).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+    }
+    let count = (tokens.len() - 1) as f64;
+    let (mean, bias, divergence) = (mean / count, bias / count, divergence / count);
+    let megabytes = |bytes: usize| bytes as f64 / tokens.len() as f64 / 1e3;
+    let figures = format!(
+        "{count} tokens: mean {mean:.5}, bias {bias:.5}, divergence {divergence:.6}; MB per 1000 \
+         tokens {:.2} and {:.2}",
+        megabytes(f16.1),
+        megabytes(q8.1)
+    );
+    assert!(mean > 0.0 && mean < tolerance.mean, "{figures}");
+    assert!(bias.abs() < tolerance.bias, "{figures}");
+    assert!(divergence < tolerance.divergence, "{figures}");
+    assert!((q8.1 as f64) < 0.54 * f16.1 as f64, "{figures}");
+}
+
+#[test]
+fn eight_bit_keys_and_values_change_smollm2_little() {
+    // Found: mean 0.069, bias 0.006, divergence 0.0040.
+    let tolerance = Change { mean: 0.09, bias: 0.02, divergence: 0.006 };
+    assert_eight_bits_change_little(&real::smollm2(), &tolerance);
+}
+
+#[test]
+fn eight_bit_keys_and_values_change_qwen_little() {
+    // Found: mean 0.101, bias -0.010, divergence 0.0106.
+    let tolerance = Change { mean: 0.13, bias: 0.025, divergence: 0.015 };
+    assert_eight_bits_change_little(&real::qwen(), &tolerance);
+}
+
 // Against itself, to the bit.
 
 fn bits(logits: &[f32]) -> Vec<u32> {
@@ -174,24 +238,33 @@ fn tokens(count: usize, salt: usize, vocab: usize) -> Vec<TokenId> {
 }
 
 /// The same tokens in one call, in odd chunks, one by one, among other sequences, on one thread
-/// and on three, and after a rollback.
+/// and on three, after a rollback and after another text's beginning, however keys and values are
+/// kept.
 pub(crate) fn assert_cuts_do_not_matter(checkpoint: &Checkpoint, count: usize) {
-    let alone = Decoder::new(checkpoint, &pool(1)).unwrap();
-    let model = Decoder::new(checkpoint, &pool(3)).unwrap();
+    let [f16, q8] = [KvFormat::F16, KvFormat::Q8].map(|format| {
+        let decoder = |threads| Decoder::new(checkpoint, &pool(threads)).unwrap();
+        let [alone, model] = [1, 3].map(|threads| decoder(threads).with_kv_format(format));
+        assert_cuts_do_not_matter_to(&alone, &model, count)
+    });
+    assert_ne!(f16, q8);
+}
+
+/// The logits' bits.
+fn assert_cuts_do_not_matter_to(alone: &Decoder, model: &Decoder, count: usize) -> Vec<u32> {
     let vocab = model.vocab_size();
     let text = tokens(count, 1, vocab);
-    let whole = bits(&forward(&alone, &mut alone.new_cache(), &text, Want::All));
+    let whole = bits(&forward(alone, &mut alone.new_cache(), &text, Want::All));
     let last = &whole[whole.len() - vocab..];
     assert_eq!(whole.len(), count * vocab);
 
-    assert_eq!(bits(&forward(&model, &mut model.new_cache(), &text, Want::All)), whole);
-    assert_eq!(bits(&forward(&model, &mut model.new_cache(), &text, Want::Last)), last);
+    assert_eq!(bits(&forward(model, &mut model.new_cache(), &text, Want::All)), whole);
+    assert_eq!(bits(&forward(model, &mut model.new_cache(), &text, Want::Last)), last);
 
     for chunk in [1, 7, 30] {
         let mut cache = model.new_cache();
         let chunks: Vec<f32> = text
             .chunks(chunk)
-            .flat_map(|chunk| forward(&model, &mut cache, chunk, Want::All))
+            .flat_map(|chunk| forward(model, &mut cache, chunk, Want::All))
             .collect();
         assert_eq!(bits(&chunks), whole, "in chunks of {chunk}");
         assert_eq!(cache.tokens(), text);
@@ -199,18 +272,18 @@ pub(crate) fn assert_cuts_do_not_matter(checkpoint: &Checkpoint, count: usize) {
 
     let mut cache = model.new_cache();
     let half = count / 2;
-    assert!(forward(&model, &mut cache, &text[..half], Want::Nothing).is_empty());
-    forward(&model, &mut cache, &tokens(count / 3, 5, vocab), Want::Nothing);
-    let mut copy = cache.clone();
-    for cache in [&mut cache, &mut copy] {
+    assert!(forward(model, &mut cache, &text[..half], Want::Nothing).is_empty());
+    forward(model, &mut cache, &tokens(count / 3, 5, vocab), Want::Nothing);
+    let mut beginning = cache.beginning(half);
+    for cache in [&mut cache, &mut beginning] {
         let rest = cache.sync(&text);
         assert_eq!(rest, &text[half..]);
-        assert_eq!(bits(&forward(&model, cache, rest, Want::Last)), last, "after a rollback");
+        assert_eq!(bits(&forward(model, cache, rest, Want::Last)), last, "after a rollback");
     }
 
     // Rows of unequal length, of which the second is ours.
     let mut caches = [(); 4].map(|()| model.new_cache());
-    forward(&model, &mut caches[1], &text[..half], Want::Nothing);
+    forward(model, &mut caches[1], &text[..half], Want::Nothing);
     let mut logits = [(); 4].map(|()| Vec::new());
     let others = [tokens(3, 2, vocab), text[half..].to_vec(), tokens(1, 3, vocab), text.clone()];
     let wants = [Want::All, Want::Last, Want::Nothing, Want::All];
@@ -225,6 +298,7 @@ pub(crate) fn assert_cuts_do_not_matter(checkpoint: &Checkpoint, count: usize) {
     assert_eq!(bits(&logits[3]), whole, "in a batch");
     assert_eq!(logits[0].len(), 3 * vocab);
     assert!(logits[2].is_empty());
+    whole
 }
 
 #[test]

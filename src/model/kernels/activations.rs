@@ -65,7 +65,7 @@ impl Activations {
 /// To the nearest, ties to even, for magnitudes of at most 127: adding 1.5 * 2^23 leaves the
 /// rounded number in the low bits.
 #[inline(always)]
-fn round(value: f32) -> i8 {
+pub(super) fn round(value: f32) -> i8 {
     (value + 12_582_912.0).to_bits() as i8
 }
 

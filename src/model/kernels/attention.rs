@@ -1,7 +1,7 @@
 //! Causal attention of some positions of one sequence, for the query heads that share one
 //! key-value head.
 
-use super::elementwise::exp;
+use super::{elementwise::exp, kept::Numbers};
 use crate::isa::{sum_lanes, versions};
 
 /// Positions whose keys are kept together: number by number, each of all of them.
@@ -10,15 +10,15 @@ pub(crate) const BLOCK: usize = 16;
 /// One number of a block's keys, or one score of each.
 type Lanes = [f32; BLOCK];
 
-/// Keys and values are 16-bit floats: half the memory and bandwidth, computed with in 32 bits.
-/// They are widened once for all queries of a task.
+/// Keys and values are kept small, for memory and bandwidth, and computed with in 32 bits. They
+/// are widened once for all queries of a task.
 pub(crate) struct Attention<'a> {
     /// At least one, all of the same length.
     pub(crate) queries: Vec<Query<'a>>,
     /// Whole blocks: in each, all key-value heads' numbers one after another, `BLOCK` of each.
-    pub(crate) keys: &'a [u16],
+    pub(crate) keys: Numbers<'a>,
     /// One position after another, all key-value heads of each.
-    pub(crate) values: &'a [u16],
+    pub(crate) values: Numbers<'a>,
     /// Of all key-value heads.
     pub(crate) width: usize,
     /// Where in the width the group's head begins.
@@ -49,8 +49,8 @@ versions! {
         // Of each head of each query; in the last blocks also of positions it does not see.
         let mut scores = vec![0.0; queries.len() * heads * room];
         let mut wide = vec![0.0; BLOCK * head_dim];
-        for (from, keys) in (0..seen).step_by(BLOCK).zip(keys.chunks_exact(BLOCK * width)) {
-            widen(&keys[BLOCK * offset..][..BLOCK * head_dim], &mut wide);
+        for from in (0..seen).step_by(BLOCK) {
+            keys.widen::<BLOCK>(from * width + BLOCK * offset, &mut wide);
             let (wide, _) = wide.as_chunks();
             for (query, scores) in queries.iter().zip(scores.chunks_exact_mut(heads * room)) {
                 if from >= query.visible {
@@ -71,9 +71,9 @@ versions! {
                 softmax(&mut scores[..query.visible]);
             }
         }
-        for (from, values) in (0..seen).step_by(BLOCK).zip(values.chunks(BLOCK * width)) {
-            for (values, wide) in values.chunks_exact(width).zip(wide.chunks_exact_mut(head_dim)) {
-                widen(&values[offset..][..head_dim], wide);
+        for from in (0..seen).step_by(BLOCK) {
+            for (position, wide) in (from..seen).zip(wide.chunks_exact_mut(head_dim)) {
+                values.widen::<1>(position * width + offset, wide);
             }
             for (query, scores) in queries.iter_mut().zip(scores.chunks_exact(heads * room)) {
                 let visible = query.visible.saturating_sub(from).min(BLOCK);
@@ -184,32 +184,53 @@ fn softmax(scores: &mut [f32]) {
     }
 }
 
-/// IEEE half to single precision, exact for all finite numbers: the bits are moved to their
-/// places and the exponent is corrected by a multiplication, which also normalises denormals.
-#[inline(always)]
-fn widen(halves: &[u16], out: &mut [f32]) {
-    for (out, &half) in out.iter_mut().zip(halves) {
-        let bits = u32::from(half);
-        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
-        *out = f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use half::f16;
 
-    use super::*;
+    use super::{super::kept, *};
     use crate::isa::Isa;
 
-    #[test]
-    fn every_finite_half_is_widened_exactly() {
-        let halves: Vec<u16> =
-            (0..=u16::MAX).filter(|&bits| f16::from_bits(bits).is_finite()).collect();
-        let mut wide = vec![0.0; halves.len()];
-        widen(&halves, &mut wide);
-        for (&bits, wide) in halves.iter().zip(wide) {
-            assert_eq!(wide.to_bits(), f16::from_bits(bits).to_f32().to_bits());
+    fn wave(i: usize) -> f16 {
+        f16::from_f32((i as f32 * 0.37).sin())
+    }
+
+    /// Numbers of some positions in both ways, of which as many as named stand together.
+    struct Kept {
+        halves: Vec<u16>,
+        integers: Vec<i8>,
+        scales: Vec<u16>,
+        group: usize,
+    }
+
+    impl Kept {
+        fn new([positions, width, group]: [usize; 3], salt: usize, together: usize) -> Self {
+            let length = positions.next_multiple_of(together) * width;
+            let [mut halves, mut scales] = [length, length / group].map(|length| vec![0; length]);
+            let mut integers = vec![0; length];
+            for (t, d) in (0..positions).flat_map(|t| (0..width).map(move |d| (t, d))) {
+                let place = |width, d| (t / together * width + d) * together + t % together;
+                let number = wave(t * width + d + salt);
+                halves[place(width, d)] = number.to_bits();
+                integers[place(width, d)] = (number.to_f32() * 127.0) as i8;
+                let scale = f16::from_f32(0.004 * (1 + (t + 2 * (d / group)) % 5) as f32);
+                scales[place(width / group, d / group)] = scale.to_bits();
+            }
+            Self { halves, integers, scales, group }
+        }
+
+        fn numbers(&self, q8: bool) -> Numbers<'_> {
+            let Self { halves, integers, scales, group } = self;
+            if q8 { Numbers::Q8 { integers, scales, group: *group } } else { Numbers::F16(halves) }
+        }
+
+        /// Whichever way: what the number at `place` stands for, whose group's scale is at `scale`.
+        fn number(&self, q8: bool, place: usize, scale: usize) -> f64 {
+            if q8 {
+                f64::from(self.integers[place]) * f16::from_bits(self.scales[scale]).to_f64()
+            } else {
+                f16::from_bits(self.halves[place]).to_f64()
+            }
         }
     }
 
@@ -218,54 +239,59 @@ mod tests {
         for (positions, head_dim, heads, kv_heads) in
             [(1_usize, 64, 3, 2), (5, 8, 1, 1), (77, 20, 7, 3), (48, 80, 2, 1)]
         {
-            let width = kv_heads * head_dim;
-            let wave = |i: usize| f16::from_f32((i as f32 * 0.37).sin());
-            let (key, value) = (|i| wave(i + 3), |i| wave(i + 500));
-            let mut keys = vec![0; positions.next_multiple_of(BLOCK) * width];
-            for (t, d) in (0..positions).flat_map(|t| (0..width).map(move |d| (t, d))) {
-                keys[(t / BLOCK * width + d) * BLOCK + t % BLOCK] = key(t * width + d).to_bits();
+            for q8 in [false, true] {
+                assert_attends([positions, head_dim, heads, kv_heads], q8);
             }
-            let values: Vec<u16> = (0..positions * width).map(|i| value(i).to_bits()).collect();
-            let queries: Vec<Vec<f32>> = (0..positions)
-                .map(|t| (0..heads * head_dim).map(|i| 3.0 * wave(i + 9 * t).to_f32()).collect())
+        }
+    }
+
+    fn assert_attends([positions, head_dim, heads, kv_heads]: [usize; 4], q8: bool) {
+        let (width, group) = (kv_heads * head_dim, kept::group(head_dim));
+        let [keys, values] =
+            [(3, BLOCK), (500, 1)].map(|(salt, n)| Kept::new([positions, width, group], salt, n));
+        let queries: Vec<Vec<f32>> = (0..positions)
+            .map(|t| (0..heads * head_dim).map(|i| 3.0 * wave(i + 9 * t).to_f32()).collect())
+            .collect();
+        let offset = width - head_dim;
+        let on = |isa: Isa, tile: usize| {
+            let mut outs = vec![vec![f32::NAN; heads * head_dim]; positions];
+            let mut all: Vec<Query<'_>> = (1..)
+                .zip(queries.iter().zip(&mut outs))
+                .map(|(visible, (heads, out))| Query { heads, out, visible })
                 .collect();
-            let offset = width - head_dim;
-            let on = |isa: Isa, tile: usize| {
-                let mut outs = vec![vec![f32::NAN; heads * head_dim]; positions];
-                let mut all: Vec<Query<'_>> = (1..)
-                    .zip(queries.iter().zip(&mut outs))
-                    .map(|(visible, (heads, out))| Query { heads, out, visible })
-                    .collect();
-                while !all.is_empty() {
-                    let queries = all.drain(..tile.min(all.len())).collect();
-                    let (keys, values) = (&keys[..], &values[..]);
-                    attend(isa, &mut Attention { queries, keys, values, width, offset, head_dim });
-                }
-                outs
-            };
-            let outs = on(Isa::portable(), 1);
-            let bits = |outs: &[Vec<f32>]| outs.concat().into_iter().map(f32::to_bits).collect();
-            let expected: Vec<u32> = bits(&outs);
-            for isa in Isa::all() {
-                for tile in [1, 2, 16, 77] {
-                    let found: Vec<u32> = bits(&on(isa, tile));
-                    assert_eq!(found, expected, "{isa:?}, {tile} queries at a time");
-                }
+            while !all.is_empty() {
+                let queries = all.drain(..tile.min(all.len())).collect();
+                let (keys, values) = (keys.numbers(q8), values.numbers(q8));
+                attend(isa, &mut Attention { queries, keys, values, width, offset, head_dim });
             }
-            for (at, h) in (0..positions).flat_map(|at| (0..heads).map(move |h| (at, h))) {
-                let score = |t| -> f64 {
-                    let q = &queries[at][h * head_dim..][..head_dim];
-                    let key = |d| key(t * width + offset + d).to_f64();
-                    let dot: f64 = (0..head_dim).map(|d| f64::from(q[d]) * key(d)).sum();
-                    (dot / (head_dim as f64).sqrt()).exp()
-                };
-                let scores: Vec<f64> = (0..=at).map(score).collect();
-                let total: f64 = scores.iter().sum();
-                for d in 0..head_dim {
-                    let value = |t| value(t * width + offset + d).to_f64();
-                    let mean: f64 = (0..=at).map(|t| scores[t] * value(t)).sum::<f64>() / total;
-                    assert!((f64::from(outs[at][h * head_dim + d]) - mean).abs() < 1e-5);
-                }
+            outs
+        };
+        let outs = on(Isa::portable(), 1);
+        let bits = |outs: &[Vec<f32>]| outs.concat().into_iter().map(f32::to_bits).collect();
+        let expected: Vec<u32> = bits(&outs);
+        for isa in Isa::all() {
+            for tile in [1, 2, 16, 77] {
+                let found: Vec<u32> = bits(&on(isa, tile));
+                assert_eq!(found, expected, "{isa:?}, {tile} queries at a time");
+            }
+        }
+        let key = |t: usize, d: usize| {
+            let place = |width, d| (t / BLOCK * width + d) * BLOCK + t % BLOCK;
+            keys.number(q8, place(width, d), place(width / group, d / group))
+        };
+        let value = |t: usize, d: usize| values.number(q8, t * width + d, (t * width + d) / group);
+        for (at, h) in (0..positions).flat_map(|at| (0..heads).map(move |h| (at, h))) {
+            let score = |t| -> f64 {
+                let q = &queries[at][h * head_dim..][..head_dim];
+                let dot: f64 = (0..head_dim).map(|d| f64::from(q[d]) * key(t, offset + d)).sum();
+                (dot / (head_dim as f64).sqrt()).exp()
+            };
+            let scores: Vec<f64> = (0..=at).map(score).collect();
+            let total: f64 = scores.iter().sum();
+            for d in 0..head_dim {
+                let mean: f64 =
+                    (0..=at).map(|t| scores[t] * value(t, offset + d)).sum::<f64>() / total;
+                assert!((f64::from(outs[at][h * head_dim + d]) - mean).abs() < 1e-5);
             }
         }
     }

@@ -18,6 +18,7 @@ mod avx2;
 mod avx512;
 mod blocks;
 mod elementwise;
+mod kept;
 #[cfg(target_arch = "x86_64")]
 mod panels;
 mod pool;
@@ -32,6 +33,7 @@ mod weights;
 pub(super) use activations::Activations;
 pub(super) use attention::{Attention, BLOCK, Query, attend};
 pub(super) use elementwise::{add, gate_and_quantize, norm, norm_and_quantize, quantize};
+pub(super) use kept::{Numbers, group, quantize_group};
 pub use pool::Pool;
 pub(super) use softmax::softmax;
 pub(super) use weights::{Dtype, Weights};
