@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io, iter,
     num::NonZero,
     path::{Path, PathBuf},
     sync::Arc,
@@ -37,8 +37,8 @@ fn named(config: &Config) -> Vec<EnsembleConfig> {
     all
 }
 
-/// Loads what the named ones need, everything if none is named; fetches the files that are
-/// missing. Each is there once, in the configuration's order.
+/// Loads the named ones, or else the default ensemble and each of its members alone; fetches the
+/// files that are missing. Each is there once, in the configuration's order.
 pub(super) fn ensembles(
     config: &Config,
     names: &[&str],
@@ -51,7 +51,11 @@ pub(super) fn ensembles(
             bail!("there is no ensemble or model `{name}`; there are: {}", known.join(", "));
         }
     }
-    wanted.retain(|known| names.is_empty() || names.contains(&known.name.as_str()));
+    let default = with_members(config, &config.default_model);
+    wanted.retain(|known| match names {
+        [] => default.contains(&known.name.as_str()),
+        names => names.contains(&known.name.as_str()),
+    });
     // A member of weight 0 is never run, so it is neither fetched nor loaded for its ensemble.
     for ensemble in &mut wanted {
         ensemble.members.retain(|member| member.weight > 0.0);
@@ -60,7 +64,9 @@ pub(super) fn ensembles(
     let bar = bars.bar();
     let paths = fetch(&wanted, &files, &bar)?;
     let since = Instant::now();
-    let models = models(config, paths)?;
+    let pool = Pool::new(threads(config)?);
+    let limit = config.engine.memory_limit_mb.map(|limit| limit * 1_000_000);
+    let models = ensemble::load_models(paths, &pool, limit)?;
     let maps = map_folder(config, &files.cache);
     let mut loaded = Vec::new();
     for ensemble in &wanted {
@@ -72,8 +78,15 @@ pub(super) fn ensembles(
     Ok(loaded)
 }
 
-/// Loads what `model` needs, or everything, and starts an engine with it.
-pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyhow::Result<Engine> {
+/// An ensemble and each of its members, by the names they can be asked for.
+pub(super) fn with_members<'a>(config: &'a Config, name: &'a str) -> Vec<&'a str> {
+    let ensemble = config.ensembles.iter().find(|ensemble| ensemble.name == name);
+    let members = ensemble.into_iter().flat_map(|ensemble| &ensemble.members);
+    iter::once(name).chain(members.map(|member| member.model.as_str())).collect()
+}
+
+/// Loads what [`ensembles`] does and starts an engine with it.
+pub(super) fn engine(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Engine> {
     let engine = &config.engine;
     let settings = EngineConfig {
         max_sequences: engine.max_sequences,
@@ -81,8 +94,7 @@ pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyho
         prefill_chunk: engine.prefill_chunk,
         kept_tokens: engine.kept_tokens,
     };
-    Engine::start(ensembles(config, model.as_slice(), bars)?, settings)
-        .context("cannot start the engine")
+    Engine::start(ensembles(config, names, bars)?, settings).context("cannot start the engine")
 }
 
 /// The file of each model that is needed.
@@ -99,15 +111,6 @@ fn fetch(
         }
     }
     Ok(paths)
-}
-
-/// All models share one pool of threads.
-fn models(
-    config: &Config,
-    paths: BTreeMap<String, PathBuf>,
-) -> anyhow::Result<BTreeMap<String, LoadedModel>> {
-    let pool = Pool::new(threads(config)?);
-    paths.into_iter().map(|(id, path)| Ok((id, ensemble::load_model(&path, &pool)?))).collect()
 }
 
 /// How many threads compute.
