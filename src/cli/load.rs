@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -37,13 +37,18 @@ fn named(config: &Config) -> Vec<EnsembleConfig> {
     all
 }
 
+/// What is ready to run, each once, in the configuration's order.
+pub(super) struct Loaded {
+    pub(super) ensembles: Vec<(String, Arc<Ensemble>)>,
+    /// What it took, the fetching of files not counted.
+    pub(super) time: Duration,
+    /// The size of the weights.
+    pub(super) bytes: u64,
+}
+
 /// Loads the named ones, or else the default ensemble and each of its members alone; fetches the
-/// files that are missing. Each is there once, in the configuration's order.
-pub(super) fn ensembles(
-    config: &Config,
-    names: &[&str],
-    bars: &Bars,
-) -> anyhow::Result<Vec<(String, Arc<Ensemble>)>> {
+/// files that are missing.
+pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Loaded> {
     let mut wanted = named(config);
     for name in names {
         if !wanted.iter().any(|known| known.name == *name) {
@@ -67,15 +72,17 @@ pub(super) fn ensembles(
     let pool = Pool::new(threads(config)?);
     let limit = config.engine.memory_limit_mb.map(|limit| limit * 1_000_000);
     let models = ensemble::load_models(paths, &pool, limit)?;
+    let bytes = models.values().map(|loaded| loaded.model.weight_bytes()).sum();
     let maps = map_folder(config, &files.cache);
-    let mut loaded = Vec::new();
+    let mut ensembles = Vec::new();
     for ensemble in &wanted {
         let (name, members) = (&ensemble.name, members(ensemble, &models));
         let composed = compose(name, members, &maps, &bar).with_settings(&ensemble.fusion);
-        loaded.push((name.clone(), Arc::new(composed)));
+        ensembles.push((name.clone(), Arc::new(composed)));
     }
-    bar.note(&format!("loaded in {:.1} s", since.elapsed().as_secs_f64()));
-    Ok(loaded)
+    let time = since.elapsed();
+    bar.note(&format!("loaded in {:.1} s", time.as_secs_f64()));
+    Ok(Loaded { ensembles, time, bytes })
 }
 
 /// An ensemble and each of its members, by the names they can be asked for.
@@ -94,7 +101,8 @@ pub(super) fn engine(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Re
         prefill_chunk: engine.prefill_chunk,
         kept_tokens: engine.kept_tokens,
     };
-    Engine::start(ensembles(config, names, bars)?, settings).context("cannot start the engine")
+    let loaded = ensembles(config, names, bars)?;
+    Engine::start(loaded.ensembles, settings).context("cannot start the engine")
 }
 
 /// The file of each model that is needed.
