@@ -21,7 +21,7 @@ use prometheus_client::{
 
 use crate::{
     engine::{FinishReason, Generate, Usage},
-    server::App,
+    server::{App, openapi::Refusals},
 };
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -233,6 +233,15 @@ impl Clock {
 }
 
 /// `GET /metrics`.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses(
+        (status = 200, description = "OpenMetrics", body = String,
+            content_type = "application/openmetrics-text"),
+        Refusals,
+    )
+)]
 pub(in crate::server) async fn expose(State(app): State<App>) -> impl IntoResponse {
     let mut body = String::new();
     text::encode(&mut body, &app.metrics.registry).expect("a string takes every text");
