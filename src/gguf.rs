@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::Cursor,
     ops::Range,
+    panic::catch_unwind,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -51,9 +52,12 @@ impl Gguf {
         // SAFETY: the store writes a model file under a temporary name and renames it when whole;
         // nothing in this program changes one in place.
         let map = unsafe { Mmap::map(&file) }.map_err(open)?;
-        let content = gguf_file::Content::read(&mut Cursor::new(&map[..])).map_err(|error| {
-            GgufError::Malformed { path: path.to_owned(), reason: error.to_string() }
-        })?;
+        let malformed = |reason| GgufError::Malformed { path: path.to_owned(), reason };
+        // Candle 0.11 divides by the alignment that the file states, whatever it is.
+        let read = catch_unwind(|| gguf_file::Content::read(&mut Cursor::new(&map[..])));
+        let content = read
+            .map_err(|_| malformed("its header cannot be taken apart".to_owned()))?
+            .map_err(|error| malformed(error.to_string()))?;
         Ok(Self { path: path.to_owned(), content: Arc::new(content), map: Arc::new(map) })
     }
 
@@ -82,7 +86,8 @@ impl Gguf {
             path: self.path.clone(),
             reason: format!("tensor `{name}` reaches past the end of the file"),
         };
-        let elements = info.shape.elem_count();
+        let dims = info.shape.dims().iter();
+        let elements = dims.copied().try_fold(1, usize::checked_mul).ok_or_else(cut)?;
         let bytes =
             (elements / dtype.block_size()).checked_mul(dtype.type_size()).ok_or_else(cut)?;
         let start = usize::try_from(self.content.tensor_data_offset.saturating_add(info.offset))

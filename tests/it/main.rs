@@ -4,6 +4,7 @@
 
 mod bench;
 mod boundaries;
+mod damaged;
 mod duet;
 mod engine;
 mod model;
