@@ -12,10 +12,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use tutti::{
-    config::{Config, EnsembleConfig, MemberConfig},
+    config::{Config, DeviceConfig, EnsembleConfig, MemberConfig},
     engine::{Engine, EngineConfig},
     ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member, Settings},
-    model::Pool,
+    model::{Device, Pool},
     store::{self, Bars, Progress},
 };
 
@@ -56,11 +56,12 @@ pub(super) fn ensembles(
     for ensemble in &mut wanted {
         ensemble.members.retain(|member| member.weight > 0.0);
     }
+    let device = device(config)?;
     let files = Files::open(config)?;
     let bar = bars.bar();
     let paths = fetch(&wanted, &files, &bar)?;
     let since = Instant::now();
-    let models = models(config, paths)?;
+    let models = models(config, &device, paths)?;
     let maps = map_folder(config, &files.cache);
     let mut loaded = Vec::new();
     for ensemble in &wanted {
@@ -104,10 +105,24 @@ fn fetch(
 /// All models share one pool of threads.
 fn models(
     config: &Config,
+    device: &Device,
     paths: BTreeMap<String, PathBuf>,
 ) -> anyhow::Result<BTreeMap<String, LoadedModel>> {
     let pool = Pool::new(threads(config)?);
-    paths.into_iter().map(|(id, path)| Ok((id, ensemble::load_model(&path, &pool)?))).collect()
+    paths
+        .into_iter()
+        .map(|(id, path)| Ok((id, ensemble::load_model(&path, &pool, device)?)))
+        .collect()
+}
+
+/// Where models compute.
+fn device(config: &Config) -> anyhow::Result<Device> {
+    match config.engine.device {
+        DeviceConfig::Cpu => Ok(Device::Cpu),
+        DeviceConfig::Cuda(index) => Device::cuda(index),
+        DeviceConfig::Metal => Device::metal(),
+    }
+    .context("cannot use `engine.device`")
 }
 
 /// How many threads compute.

@@ -45,6 +45,7 @@ pub struct Paths {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineConfig {
+    pub device: DeviceConfig,
     /// Threads that compute; `None` is one a core.
     pub threads: Option<usize>,
     /// Sequences that run at once.
@@ -55,6 +56,16 @@ pub struct EngineConfig {
     pub prefill_chunk: usize,
     /// The most tokens of ended texts that each ensemble keeps read; 0 keeps none.
     pub kept_tokens: usize,
+}
+
+/// Where models compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceConfig {
+    Cpu,
+    /// An NVIDIA card by its number.
+    Cuda(usize),
+    /// The graphics processor of a Mac.
+    Metal,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -172,6 +183,7 @@ impl Default for Config {
             default_model: "duet".to_owned(),
             paths: Paths { cache: None, vocab_maps: None, models: None },
             engine: EngineConfig {
+                device: DeviceConfig::Cpu,
                 threads: None,
                 max_sequences: 8,
                 queue: 64,

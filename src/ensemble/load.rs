@@ -9,7 +9,7 @@ use std::{
 use super::{Ensemble, Member, vocabulary, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
-    model::{self, Decoder, Pool},
+    model::{self, Decoder, Device, DeviceError, LanguageModel, Pool},
     tokenizer::{Tokenizer, TokenizerError},
     vocab::{MapError, UnionVocab},
 };
@@ -22,25 +22,29 @@ pub enum LoadError {
     Tokenizer { path: PathBuf, source: TokenizerError },
     #[error(transparent)]
     Model(#[from] model::LoadError),
+    #[error("cannot place {path}: {source}")]
+    Device { path: PathBuf, source: DeviceError },
 }
 
 /// A model that any number of ensembles share.
 #[derive(Clone)]
 pub struct LoadedModel {
-    pub model: Arc<Decoder>,
+    pub model: Arc<dyn LanguageModel>,
     pub tokenizer: Arc<Tokenizer>,
 }
 
-/// Loads a GGUF file; its weights stay memory-mapped.
+/// Loads a GGUF file; on the processor its weights stay memory-mapped.
 ///
 /// # Errors
-/// If the file is damaged or of a kind that cannot be run right.
-pub fn load_model(path: &Path, pool: &Pool) -> Result<LoadedModel, LoadError> {
+/// If the file is damaged, of a kind that cannot be run right, or too large for the device.
+pub fn load_model(path: &Path, pool: &Pool, device: &Device) -> Result<LoadedModel, LoadError> {
     let file = Gguf::open(path)?;
     let tokenizer = Tokenizer::from_gguf(&file)
         .map_err(|source| LoadError::Tokenizer { path: path.to_owned(), source })?;
-    let model = Decoder::from_gguf(&file, pool)?;
-    Ok(LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) })
+    let model = device
+        .place(Decoder::from_gguf(&file, pool)?)
+        .map_err(|source| LoadError::Device { path: path.to_owned(), source })?;
+    Ok(LoadedModel { model, tokenizer: Arc::new(tokenizer) })
 }
 
 /// Where an ensemble's union map came from.

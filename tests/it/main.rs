@@ -5,6 +5,7 @@
 mod bench;
 mod boundaries;
 mod damaged;
+mod devices;
 mod duet;
 mod engine;
 mod model;
