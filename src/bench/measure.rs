@@ -7,7 +7,7 @@ use crate::{
     ensemble::{Ensemble, Sequence, Step, Times, Workspace},
     model::{KvCache, LanguageModel, ModelError, Row, Want},
     sampling::SamplingParams,
-    vocab::TokenId,
+    vocab::{TokenId, UnionId},
 };
 
 /// Sequences that are continued together.
@@ -147,11 +147,20 @@ fn choose(
     sequence: &mut Sequence,
     work: &mut Workspace,
 ) -> Result<bool, BenchError> {
+    Ok(step(ensemble, sequence, work)? == ensemble.union().end())
+}
+
+/// Steps until a piece is chosen.
+pub(super) fn step(
+    ensemble: &Ensemble,
+    sequence: &mut Sequence,
+    work: &mut Workspace,
+) -> Result<UnionId, BenchError> {
     loop {
         let mut results = ensemble.step(&mut [&mut *sequence], work);
         let result = results.pop().expect("a step has a result for each sequence");
         if let Step::Chose(id) = result? {
-            return Ok(id == ensemble.union().end());
+            return Ok(id);
         }
     }
 }
@@ -180,7 +189,7 @@ pub fn first_token(ensemble: &Ensemble, plan: &Plan) -> Result<FirstToken, Bench
 }
 
 /// `beginning` and sentences, until every member reads at least so many tokens.
-fn text(ensemble: &Ensemble, beginning: &str, tokens: usize) -> String {
+pub(super) fn text(ensemble: &Ensemble, beginning: &str, tokens: usize) -> String {
     const SENTENCES: [&str; 4] = [
         "A ferry crossed the bay each morning, and a cab was waiting at the landing.",
         "The baker carried a basket of bread across the market before anybody else was about.",

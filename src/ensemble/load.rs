@@ -9,7 +9,7 @@ use std::{
 use super::{Ensemble, Member, vocabulary, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
-    model::{self, Decoder, Device, DeviceError, LanguageModel, Pool},
+    model::{self, Checkpoint, Decoder, Device, DeviceError, LanguageModel, Pool},
     tokenizer::{Tokenizer, TokenizerError},
     vocab::{MapError, UnionVocab},
 };
@@ -33,18 +33,32 @@ pub struct LoadedModel {
     pub tokenizer: Arc<Tokenizer>,
 }
 
-/// Loads a GGUF file; on the processor its weights stay memory-mapped.
+/// Loads a GGUF file, the first of several, or a folder of safetensors with its configuration and
+/// tokenizer; on the processor the weights stay memory-mapped.
 ///
 /// # Errors
-/// If the file is damaged, of a kind that cannot be run right, or too large for the device.
+/// If a file is missing, damaged, of a kind that cannot be run right, or too large for the device.
 pub fn load_model(path: &Path, pool: &Pool, device: &Device) -> Result<LoadedModel, LoadError> {
-    let file = Gguf::open(path)?;
-    let tokenizer = Tokenizer::from_gguf(&file)
-        .map_err(|source| LoadError::Tokenizer { path: path.to_owned(), source })?;
+    let (checkpoint, tokenizer) = open_model(path)?;
     let model = device
-        .place(Decoder::from_gguf(&file, pool)?)
+        .place(Decoder::new(&checkpoint, pool)?)
         .map_err(|source| LoadError::Device { path: path.to_owned(), source })?;
     Ok(LoadedModel { model, tokenizer: Arc::new(tokenizer) })
+}
+
+/// Opens what [`load_model`] loads.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn open_model(path: &Path) -> Result<(Checkpoint, Tokenizer), LoadError> {
+    let wrong = |source| LoadError::Tokenizer { path: path.to_owned(), source };
+    if path.is_dir() {
+        let checkpoint = Checkpoint::from_folder(path)?;
+        return Ok((checkpoint, Tokenizer::from_folder(path).map_err(wrong)?));
+    }
+    let file = Gguf::open(path)?;
+    let checkpoint = Checkpoint::from_gguf(&file)?;
+    Ok((checkpoint, Tokenizer::from_gguf(&file).map_err(wrong)?))
 }
 
 /// Where an ensemble's union map came from.

@@ -68,6 +68,20 @@ fn plain_weights_give_the_decoders_logits_up_to_16_bit_keys() {
     }
 }
 
+#[test]
+fn heads_are_normalised_as_the_decoder_does() {
+    let dtypes = &[GgmlDType::F32];
+    let mut tiny = Tiny::new(&Shape { architecture: "qwen3", dtypes, ..QWEN2 });
+    let wave = |from: f32| (0..64).map(|i| 1.0 + (from + i as f32).sin() / 2.0).collect();
+    for layer in 0..2 {
+        for (part, from) in [("q", 0.0), ("k", 1.0)] {
+            let values: Vec<f32> = wave(from);
+            tiny.add(&format!("blk.{layer}.attn_{part}_norm.weight"), &values);
+        }
+    }
+    assert_alike(&tiny.write().1, 40, (0.01, 0.001));
+}
+
 /// Both round activations, in blocks of other sizes: on random weights that adds up.
 #[test]
 fn quantized_weights_give_the_decoders_logits_up_to_8_bit_activations() {

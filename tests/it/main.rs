@@ -8,6 +8,8 @@ mod damaged;
 mod devices;
 mod duet;
 mod engine;
+mod folder;
+mod golden;
 mod model;
 mod real;
 mod report;

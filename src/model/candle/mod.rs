@@ -33,7 +33,6 @@ pub(super) struct CandleDecoder {
     config: Config,
     pool: Pool,
     device: candle_core::Device,
-    frequencies: Vec<f64>,
     embedding: Matrix,
     layers: Vec<Layer>,
     output_norm: Tensor,
@@ -45,6 +44,8 @@ struct Layer {
     query: Linear,
     key: Linear,
     value: Linear,
+    /// Of queries and of keys.
+    head_norms: Option<(Tensor, Tensor)>,
     attention_output: Linear,
     feed_forward_norm: Tensor,
     gate: Linear,
@@ -89,7 +90,6 @@ impl CandleDecoder {
             config: decoder.config,
             pool: decoder.pool,
             device: device.clone(),
-            frequencies: decoder.frequencies,
             embedding: decoder.embedding,
         })
     }
@@ -137,10 +137,12 @@ impl CandleDecoder {
             spans.push(Span { first, count, past, mask });
             first += count;
             for position in past..past + count {
-                angles.extend(self.frequencies.iter().map(|f| (position as f64 * f).sin_cos()));
+                angles.extend(
+                    self.config.frequencies.iter().map(|f| (position as f64 * f).sin_cos()),
+                );
             }
         }
-        let shape = (first, self.frequencies.len());
+        let shape = (first, self.config.frequencies.len());
         let (sines, cosines) =
             angles.into_iter().map(|(sin, cos)| (sin as f32, cos as f32)).unzip();
         Ok(Batch {
@@ -178,8 +180,13 @@ impl CandleDecoder {
     ) -> Result<Tensor> {
         let Config { heads, kv_heads, context_length, .. } = self.config;
         let normed = self.norm(hidden, &layer.attention_norm)?;
-        let query = self.rotate(&self.heads(&layer.query.apply(&normed)?, heads)?, batch)?;
-        let key = self.rotate(&self.heads(&layer.key.apply(&normed)?, kv_heads)?, batch)?;
+        let mut query = self.heads(&layer.query.apply(&normed)?, heads)?;
+        let mut key = self.heads(&layer.key.apply(&normed)?, kv_heads)?;
+        if let Some((of_query, of_key)) = &layer.head_norms {
+            query = self.norm(&query, of_query)?;
+            key = self.norm(&key, of_key)?;
+        }
+        let (query, key) = (self.rotate(&query, batch)?, self.rotate(&key, batch)?);
         let value = self.heads(&layer.value.apply(&normed)?, kv_heads)?;
         let mut attended = Vec::with_capacity(rows.len());
         for (row, span) in rows.iter_mut().zip(&batch.spans) {
@@ -251,21 +258,26 @@ impl LanguageModel for CandleDecoder {
 
 impl Layer {
     fn new(layer: &decoder::Layer, device: &candle_core::Device) -> Result<Self> {
-        let linear = |matrix: &Matrix, bias: Option<&Vec<f32>>| {
-            let bias = bias.map(|bias| vector(bias, device)).transpose()?;
-            Result::Ok(Linear { weights: matrix.on(device)?, bias })
+        let linear = |linear: &decoder::Linear| {
+            let bias = linear.bias.as_ref().map(|bias| vector(bias, device)).transpose()?;
+            Result::Ok(Linear { weights: linear.matrix.on(device)?, bias })
         };
-        let biases = layer.biases.as_ref();
+        let head_norms = layer
+            .head_norms
+            .as_ref()
+            .map(|norms| Result::Ok((vector(&norms.query, device)?, vector(&norms.key, device)?)))
+            .transpose()?;
         Ok(Self {
             attention_norm: vector(&layer.attention_norm, device)?,
-            query: linear(&layer.query, biases.map(|biases| &biases.query))?,
-            key: linear(&layer.key, biases.map(|biases| &biases.key))?,
-            value: linear(&layer.value, biases.map(|biases| &biases.value))?,
-            attention_output: linear(&layer.attention_output, None)?,
+            query: linear(&layer.query)?,
+            key: linear(&layer.key)?,
+            value: linear(&layer.value)?,
+            head_norms,
+            attention_output: linear(&layer.attention_output)?,
             feed_forward_norm: vector(&layer.feed_forward_norm, device)?,
-            gate: linear(&layer.gate, None)?,
-            up: linear(&layer.up, None)?,
-            down: linear(&layer.down, None)?,
+            gate: linear(&layer.gate)?,
+            up: linear(&layer.up)?,
+            down: linear(&layer.down)?,
         })
     }
 }

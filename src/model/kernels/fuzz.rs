@@ -10,7 +10,7 @@ use rand_pcg::Pcg32;
 
 use super::*;
 
-const DTYPES: [Dtype; 11] = [
+const DTYPES: [Dtype; 13] = [
     Dtype::F32,
     Dtype::F16,
     Dtype::Bf16,
@@ -19,6 +19,8 @@ const DTYPES: [Dtype; 11] = [
     Dtype::Q5_0,
     Dtype::Q5_1,
     Dtype::Q8_0,
+    Dtype::Q2K,
+    Dtype::Q3K,
     Dtype::Q4K,
     Dtype::Q5K,
     Dtype::Q6K,
@@ -68,6 +70,8 @@ fn weights_of(dtype: Dtype, count: usize, numbers: Numbers, rng: &mut Pcg32) -> 
             Dtype::F32 => block.copy_from_slice(&numbers.float(rng).to_le_bytes()),
             Dtype::Bf16 => block.copy_from_slice(&numbers.float(rng).to_le_bytes()[2..]),
             Dtype::Q4_1 | Dtype::Q5_1 | Dtype::Q4K | Dtype::Q5K => [0, 2].into_iter().for_each(set),
+            Dtype::Q2K => [80, 82].into_iter().for_each(set),
+            Dtype::Q3K => set(108),
             Dtype::Q6K => set(208),
             _ => set(0),
         }
@@ -115,7 +119,7 @@ fn products_of_any_shape_and_magnitude_are_the_same_bits_everywhere() {
     let mut rng = Pcg32::seed_from_u64(11);
     for case in 0..400 {
         let dtype = DTYPES[case % DTYPES.len()];
-        let numbers = [Numbers::Usual, Numbers::Extreme, Numbers::Any][case / 11 % 3];
+        let numbers = [Numbers::Usual, Numbers::Extreme, Numbers::Any][case / DTYPES.len() % 3];
         let block = dtype.block().0;
         let cols =
             if block == 1 { rng.random_range(1..100) } else { block * rng.random_range(1..6) };
