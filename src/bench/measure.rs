@@ -54,6 +54,20 @@ pub fn prefill(model: &dyn LanguageModel, tokens: usize) -> Result<Duration, Mod
     Ok(start.elapsed())
 }
 
+/// The bytes of keys and values that a model keeps of each of `tokens`.
+///
+/// # Errors
+/// If its context is shorter.
+pub(super) fn cache_bytes_a_token(
+    model: &dyn LanguageModel,
+    tokens: usize,
+) -> Result<f64, ModelError> {
+    let (mut cache, tokens) = (model.new_cache(), prompt(model, tokens, 0));
+    let (want, logits) = (Want::Nothing, &mut Vec::new());
+    model.forward(&mut [Row { cache: &mut cache, tokens: &tokens, want, logits }])?;
+    Ok(cache.bytes() as f64 / tokens.len() as f64)
+}
+
 /// The time a model takes for all the steps, the prompts not counted.
 ///
 /// # Errors
@@ -175,7 +189,7 @@ pub fn first_token(ensemble: &Ensemble, plan: &Plan) -> Result<FirstToken, Bench
     let mut work = Workspace::new(ensemble, plan.prefill_chunk, usize::MAX);
     let mut timed = |end: &str| -> Result<(Duration, usize), BenchError> {
         let start = Instant::now();
-        let prompts = ensemble.text_prompts(&format!("{beginning} {end}"), ensemble.fusion());
+        let prompts = ensemble.text_prompts(format!("{beginning} {end}"), ensemble.fusion());
         let mut sequence = Sequence::new(ensemble, prompts, plan.sampling.clone(), None)?;
         choose(ensemble, &mut sequence, &mut work)?;
         let time = start.elapsed();

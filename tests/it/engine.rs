@@ -2,15 +2,15 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tutti::{
     constrain::Constraint,
     engine::{
-        Engine, EngineConfig, Event, FinishReason, FusionRequest, Generate, GenerateError,
-        GenerateRequest, Generation, Prompt, StopConditions, Usage,
+        Engine, EngineConfig, Event, FinishReason, Generate, GenerateError, GenerateRequest,
+        Generation, Prompt, StopConditions, Usage,
     },
     ensemble::{Ensemble, Member, OnFailure, Settings},
     model::{KvCache, LanguageModel, ModelError, Row, Want},
@@ -121,14 +121,15 @@ fn engine(config: EngineConfig) -> Engine {
     Engine::start(models, config).unwrap()
 }
 
+fn say(content: &str) -> Prompt {
+    Prompt::chat(vec![Message::new(Role::User, content)])
+}
+
 fn request(seed: u64) -> GenerateRequest {
     GenerateRequest {
-        model: "duo".to_owned(),
-        prompt: Prompt::Chat(vec![Message { role: Role::User, content: "ab a".to_owned() }]),
         sampling: SamplingParams { seed, ..SamplingParams::default() },
-        stop: StopConditions { max_tokens: Some(60), strings: Vec::new() },
-        constraint: None,
-        fusion: FusionRequest::default(),
+        stop: StopConditions { max_tokens: Some(60), ..StopConditions::default() },
+        ..GenerateRequest::new("duo", say("ab a"))
     }
 }
 
@@ -146,7 +147,8 @@ async fn listen(mut generation: Generation) -> Said {
     while let Some(event) = generation.next().await {
         match event {
             Event::Started { prompt_tokens } => assert!(prompt_tokens > 0 && text.is_empty()),
-            Event::Text { text: more, tokens } => {
+            Event::Prompt { .. } => assert!(text.is_empty()),
+            Event::Text { text: more, tokens, .. } => {
                 assert!(!more.is_empty());
                 text += &more;
                 tokens_told += tokens;
@@ -301,7 +303,7 @@ async fn a_member_that_fails_or_panics_ends_its_requests_and_the_engine_goes_on(
     for model in ["fails", "panics"] {
         let mut failing = request(5);
         failing.model = model.to_owned();
-        failing.prompt = Prompt::Chat(vec![Message { role: Role::User, content: "ac".to_owned() }]);
+        failing.prompt = say("ac");
         let said = ask(&engine, failing).await;
         let Err(GenerateError::Member { member, .. }) = said.end else { panic!("{said:?}") };
         assert_eq!(member, "toy-2");
@@ -314,7 +316,7 @@ async fn a_request_goes_on_without_a_member_that_panics_if_it_may() {
     let engine = engine(EngineConfig::default());
     let mut losing = request(5);
     losing.model = "goes on".to_owned();
-    losing.prompt = Prompt::Chat(vec![Message { role: Role::User, content: "ac".to_owned() }]);
+    losing.prompt = say("ac");
     let mut without = losing.clone();
     without.fusion.members = Some(vec!["toy-1".to_owned()]);
     let (lost, without) = (ask(&engine, losing).await, ask(&engine, without).await);
@@ -346,7 +348,6 @@ async fn the_gate_of_a_request_is_counted() {
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_at_once() {
     let engine = engine(EngineConfig::default());
-    let content = |content: String| Prompt::Chat(vec![Message { role: Role::User, content }]);
     let refused = |change: &dyn Fn(&mut GenerateRequest)| {
         let mut wrong = request(0);
         change(&mut wrong);
@@ -354,12 +355,12 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
     };
     let unknown = refused(&|wrong| wrong.model = "solo".to_owned());
     assert!(unknown.to_string().contains("duo, fails, panics, goes on"), "{unknown}");
-    let template = refused(&|wrong| wrong.prompt = content("b".to_owned()));
+    let template = refused(&|wrong| wrong.prompt = say("b"));
     assert!(matches!(template, GenerateError::Template { .. }), "{template}");
     assert!(template.to_string().contains("no b"), "{template}");
-    let empty = refused(&|wrong| wrong.prompt = content(String::new()));
+    let empty = refused(&|wrong| wrong.prompt = say(""));
     assert!(matches!(empty, GenerateError::Template { .. }), "{empty}");
-    let long = refused(&|wrong| wrong.prompt = content("abc".repeat(150)));
+    let long = refused(&|wrong| wrong.prompt = say(&"abc".repeat(150)));
     let member = "toy-1".to_owned();
     let (prompt_tokens, context_length) = (450, CONTEXT);
     assert_eq!(long, GenerateError::PromptTooLong { member, prompt_tokens, context_length });
@@ -383,4 +384,120 @@ async fn an_engine_that_is_dropped_ends_every_stream() {
     // The first may have come to its end before the engine was dropped.
     assert!(ends.0.end.is_ok() || ends.0.end == Err(GenerateError::Stopped));
     assert!(ends.1.end.is_ok() || ends.1.end == Err(GenerateError::Stopped));
+}
+
+/// A model that writes down what it is asked to forward, call by call.
+struct Watched {
+    toy: Toy,
+    calls: Arc<Mutex<Vec<Vec<Forwarded>>>>,
+}
+
+struct Forwarded {
+    /// The text begins with this; what the sequences of a test are told apart by.
+    first: TokenId,
+    held: usize,
+    tokens: usize,
+}
+
+impl LanguageModel for Watched {
+    fn vocab_size(&self) -> usize {
+        self.toy.vocab_size()
+    }
+
+    fn context_length(&self) -> usize {
+        self.toy.context_length()
+    }
+
+    fn new_cache(&self) -> KvCache {
+        self.toy.new_cache()
+    }
+
+    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
+        let forwarded = |row: &Row<'_>| Forwarded {
+            first: *row.cache.tokens().first().unwrap_or(&row.tokens[0]),
+            held: row.cache.tokens().len(),
+            tokens: row.tokens.len(),
+        };
+        self.calls.lock().unwrap().push(rows.iter().map(forwarded).collect());
+        self.toy.forward(rows)
+    }
+}
+
+/// An engine whose one model is watched.
+fn watched(config: EngineConfig) -> (Engine, Arc<Mutex<Vec<Vec<Forwarded>>>>) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let tokenizer = tokenizer(false);
+    let toy = Toy { seed: 3, logits: tokenizer.len(), mood: Mood::Well };
+    let model = Watched { toy, calls: calls.clone() };
+    let member = Member::new("watched".to_owned(), Arc::new(model), tokenizer, 1.0);
+    let ensemble = Arc::new(Ensemble::new(vec![member]));
+    (Engine::start(vec![("duo".to_owned(), ensemble)], config).unwrap(), calls)
+}
+
+fn asking(content: &str, max_tokens: usize) -> GenerateRequest {
+    let message = Message::new(Role::User, content);
+    let mut request = request(1);
+    request.prompt = Prompt::chat(vec![message]);
+    request.stop.max_tokens = Some(max_tokens);
+    request
+}
+
+#[tokio::test]
+async fn a_text_grows_at_every_step_while_long_prompts_are_read_in_chunks() {
+    const CHUNK: usize = 20;
+    let (engine, calls) = watched(EngineConfig { prefill_chunk: CHUNK, ..Default::default() });
+    // 'a' is token 0. It is the only one that writes while the others read.
+    let mut writing = engine.generate(asking("ab", 390)).unwrap();
+    writing.next().await.unwrap();
+    let long = ["b", "c", " ", "["].map(|first| asking(&format!("{first}{}", "c1".repeat(150)), 1));
+    let reading = long.map(|request| ask(&engine, request));
+    let (written, read) = futures::join!(listen_on(writing), futures::future::join_all(reading));
+    assert!(read.iter().all(|said| said.end.is_ok()), "{read:?}");
+    assert!(written > 80, "it has to write for as long as the others read: {written}");
+
+    let calls = calls.lock().unwrap();
+    let is_prompt = |row: &Forwarded| row.tokens > 1;
+    let with_prompts: Vec<_> =
+        calls[1..].iter().filter(|rows| rows.iter().any(is_prompt)).collect();
+    // Four prompts of 301 tokens.
+    assert!(with_prompts.len() >= 4 * 301 / CHUNK, "{}", with_prompts.len());
+    for rows in with_prompts {
+        let prompts: usize = rows.iter().filter(|row| is_prompt(row)).map(|row| row.tokens).sum();
+        assert!(prompts <= CHUNK + 4 * 16, "a step reads {prompts} tokens of prompts");
+        let long: usize = rows.iter().filter(|row| row.tokens > 16).map(|row| row.tokens).sum();
+        assert!(long <= CHUNK, "a step reads {long} tokens of long prompts");
+        assert!(rows.iter().any(|row| row.first == TokenId(0)), "the text that is written waits");
+    }
+    // First come, first served: a prompt is begun when those before it are read.
+    let begun: Vec<TokenId> =
+        calls.iter().flatten().filter(|row| row.held == 0).map(|row| row.first).collect();
+    assert_eq!(begun, [0, 1, 2, 5, 6].map(TokenId));
+}
+
+/// The number of pieces a generation tells until its end.
+async fn listen_on(mut generation: Generation) -> usize {
+    let mut pieces = 0;
+    while let Some(event) = generation.next().await {
+        if let Event::Text { tokens, .. } = event {
+            pieces += tokens;
+        }
+    }
+    pieces
+}
+
+#[tokio::test]
+async fn those_who_wait_get_in_in_the_order_they_came() {
+    let (engine, calls) = watched(EngineConfig { max_sequences: 2, ..Default::default() });
+    let asked = ["a", "bb", "c", " ", "[", "]", "1"].map(|content| {
+        let generation = engine.generate(asking(content, 30)).unwrap();
+        tokio::spawn(listen_on(generation))
+    });
+    for generation in asked {
+        generation.await.unwrap();
+    }
+    let calls = calls.lock().unwrap();
+    let begun: Vec<TokenId> =
+        calls.iter().flatten().filter(|row| row.held == 0).map(|row| row.first).collect();
+    assert_eq!(begun, [0, 1, 2, 5, 6, 7, 9].map(TokenId));
+    assert!(calls.iter().all(|rows| rows.len() <= 2));
 }
