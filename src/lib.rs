@@ -45,7 +45,8 @@
 //! - No candle tensor is on a model's way: weights stay as they lie in the mapped file and are
 //!   multiplied by kernels of our own, whose results are the same bits on every instruction set,
 //!   in every batch and on any number of threads. Candle reads the file and is the oracle of the
-//!   kernels' tests.
+//!   kernels' tests. Only on other devices (`engine.device`) its tensors do the work, and there
+//!   results are the same to rounding only.
 //! - Union ids are the rank of the piece in byte order (`End` last). Ties then break by byte
 //!   string without a second table, and the ids do not depend on the order of the members.
 

@@ -12,10 +12,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use tutti::{
-    config::{Config, EnsembleConfig, MemberConfig},
+    config::{Config, DeviceConfig, EnsembleConfig, MemberConfig},
     engine::{Engine, EngineConfig},
     ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member, Settings},
-    model::Pool,
+    model::{Device, Pool},
     store::{self, Bars, Progress},
 };
 
@@ -76,14 +76,15 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     for ensemble in &mut wanted {
         ensemble.members.retain(|member| member.weight > 0.0);
     }
+    let device = device(config)?;
     let files = Files::open(config)?;
     let bar = bars.bar();
     let paths = fetch(&wanted, &files, &bar)?;
     let since = Instant::now();
     let pool = Pool::new(threads(config)?);
     let limit = config.engine.memory_limit_mb.map(|limit| limit * 1_000_000);
-    let models = ensemble::load_models(paths, &pool, limit)?;
-    let bytes = models.values().map(|loaded| loaded.model.weight_bytes()).sum();
+    let models = ensemble::load_models(paths, &pool, &device, limit)?;
+    let bytes = models.values().map(|loaded| loaded.weight_bytes).sum();
     let maps = map_folder(config, &files.cache);
     let mut ensembles = Vec::new();
     for ensemble in &wanted {
@@ -132,6 +133,16 @@ fn fetch(
         }
     }
     Ok(paths)
+}
+
+/// Where models compute.
+fn device(config: &Config) -> anyhow::Result<Device> {
+    match config.engine.device {
+        DeviceConfig::Cpu => Ok(Device::Cpu),
+        DeviceConfig::Cuda(index) => Device::cuda(index),
+        DeviceConfig::Metal => Device::metal(),
+    }
+    .context("cannot use `engine.device`")
 }
 
 /// How many threads compute.

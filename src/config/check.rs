@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Config, ConfigError, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings, raw,
+    Config, ConfigError, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, Paths,
+    ServerSettings, raw,
 };
 use crate::{
     ensemble::{OnFailure, Rule, Settings},
@@ -63,6 +64,7 @@ fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Pr
         value => Ok(value.unwrap_or(default)),
     };
     Ok(EngineConfig {
+        device: raw.device.as_deref().map_or(Ok(defaults.device), device)?,
         threads: raw.threads.map_or(defaults.threads, |threads| (threads > 0).then_some(threads)),
         max_sequences: at_least_one(
             "engine.max_sequences",
@@ -78,6 +80,20 @@ fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Pr
         kept_tokens: raw.kept_tokens.unwrap_or(defaults.kept_tokens),
         memory_limit_mb: raw.memory_limit_mb.filter(|&limit| limit > 0),
     })
+}
+
+fn device(name: &str) -> Result<DeviceConfig, Problem> {
+    let (kind, index) = name.split_once(':').map_or((name, None), |(a, b)| (a, Some(b)));
+    match (kind, index.map(str::parse)) {
+        ("cpu", None) => Ok(DeviceConfig::Cpu),
+        ("cuda", None) => Ok(DeviceConfig::Cuda(0)),
+        ("cuda", Some(Ok(index))) => Ok(DeviceConfig::Cuda(index)),
+        ("metal", None) => Ok(DeviceConfig::Metal),
+        _ => {
+            let reason = format!("is {name:?}; use \"cpu\", \"cuda\", \"cuda:1\" or \"metal\"");
+            Err(problem("engine.device", reason))
+        }
+    }
 }
 
 fn sampling(raw: &raw::Sampling, defaults: &SamplingParams) -> Result<SamplingParams, Problem> {

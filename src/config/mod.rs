@@ -48,6 +48,7 @@ pub struct Paths {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineConfig {
+    pub device: DeviceConfig,
     /// Threads that compute; `None` is one a core.
     pub threads: Option<usize>,
     /// Sequences that run at once.
@@ -60,6 +61,16 @@ pub struct EngineConfig {
     pub kept_tokens: usize,
     /// The most memory, in MB, that models may be loaded into; `None` is what is free.
     pub memory_limit_mb: Option<u64>,
+}
+
+/// Where models compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceConfig {
+    Cpu,
+    /// An NVIDIA card by its number.
+    Cuda(usize),
+    /// The graphics processor of a Mac.
+    Metal,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -178,6 +189,7 @@ impl Default for Config {
             load: Vec::new(),
             paths: Paths { cache: None, vocab_maps: None, models: None },
             engine: EngineConfig {
+                device: DeviceConfig::Cpu,
                 threads: None,
                 max_sequences: 8,
                 queue: 64,

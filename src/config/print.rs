@@ -4,7 +4,9 @@ use std::path::Path;
 
 use toml::Value;
 
-use super::{Config, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings};
+use super::{
+    Config, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings,
+};
 use crate::{
     ensemble::{OnFailure, Settings},
     sampling::SamplingParams,
@@ -48,12 +50,27 @@ fn paths(Paths { cache, vocab_maps, models }: &Paths) -> String {
 }
 
 fn engine(engine: &EngineConfig) -> String {
-    let EngineConfig { threads, max_sequences, queue, prefill_chunk, kept_tokens, memory_limit_mb } =
-        engine;
+    let EngineConfig {
+        device,
+        threads,
+        max_sequences,
+        queue,
+        prefill_chunk,
+        kept_tokens,
+        memory_limit_mb,
+    } = engine;
     let memory_limit_mb = memory_limit_mb.unwrap_or(0);
     let threads = threads.unwrap_or(0);
+    let device = quoted(&match device {
+        DeviceConfig::Cpu => "cpu".to_owned(),
+        DeviceConfig::Cuda(index) => format!("cuda:{index}"),
+        DeviceConfig::Metal => "metal".to_owned(),
+    });
     format!(
         "[engine]\n\
+         # \"cpu\", or \"cuda\", \"cuda:1\" ... or \"metal\" in a program built with that feature. Only on\n\
+         # the cpu are seeded results the same bits whatever else is running.\n\
+         device = {device}\n\
          # Threads that compute; 0 is one a core.\n\
          threads = {threads}\n\
          # Sequences that run at once.\n\

@@ -27,6 +27,7 @@ pub(super) struct Paths {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Engine {
+    pub(super) device: Option<String>,
     pub(super) threads: Option<usize>,
     pub(super) max_sequences: Option<usize>,
     pub(super) queue: Option<usize>,

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, EnsembleConfig, MemberConfig};
+use super::{Config, ConfigError, DeviceConfig, EnsembleConfig, MemberConfig};
 use crate::ensemble::{OnFailure, Rule, Settings};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -37,6 +37,7 @@ cache = "/var/cache/\"odd\" name"
 vocab_maps = "maps"
 models = "../more"
 [engine]
+device = "cuda:1"
 threads = 3
 max_sequences = 4
 queue = 5
@@ -84,6 +85,7 @@ fn every_key_is_read() {
     assert_eq!(config.paths.vocab_maps, Some(PathBuf::from("maps")));
     assert_eq!(config.paths.models, Some(PathBuf::from("../more")));
     let engine = &config.engine;
+    assert_eq!(engine.device, DeviceConfig::Cuda(1));
     assert_eq!(
         (
             engine.threads,
@@ -127,6 +129,21 @@ fn weights_add_up_to_one() {
     let weights: Vec<f64> = config.ensembles[0].members.iter().map(|m| m.weight).collect();
     for (weight, expected) in weights.iter().zip([1.0 / 3.2, 1.5 / 3.2, 0.7 / 3.2]) {
         assert!((weight - expected).abs() < 1e-12, "{weights:?}");
+    }
+}
+
+#[test]
+fn a_device_has_a_name_and_perhaps_a_number() {
+    let device = |name: &str| {
+        parse(&format!("[engine]\ndevice = \"{name}\"")).map(|config| config.engine.device)
+    };
+    assert_eq!(device("cpu").unwrap(), DeviceConfig::Cpu);
+    assert_eq!(device("cuda").unwrap(), DeviceConfig::Cuda(0));
+    assert_eq!(device("cuda:12").unwrap(), DeviceConfig::Cuda(12));
+    assert_eq!(device("metal").unwrap(), DeviceConfig::Metal);
+    for name in ["", "gpu", "CUDA", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "metal:1"] {
+        let error = device(name).unwrap_err().to_string();
+        assert!(error.contains("engine.device") && error.contains(&format!("{name:?}")), "{error}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use super::{Ensemble, Member, vocabulary, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
-    model::{self, Checkpoint, Decoder, Pool},
+    model::{self, Checkpoint, Decoder, Device, DeviceError, LanguageModel, Pool},
     tokenizer::{Tokenizer, TokenizerError},
     vocab::{MapError, UnionVocab},
 };
@@ -28,13 +28,17 @@ pub enum LoadError {
          are {available}; name fewer or smaller ones, or raise `engine.memory_limit_mb`"
     )]
     Memory { models: String, needed: u64, weights: u64, caches: u64, available: u64 },
+    #[error("cannot place {path}: {source}")]
+    Device { path: PathBuf, source: DeviceError },
 }
 
 /// A model that any number of ensembles share.
 #[derive(Clone)]
 pub struct LoadedModel {
-    pub model: Arc<Decoder>,
+    pub model: Arc<dyn LanguageModel>,
     pub tokenizer: Arc<Tokenizer>,
+    /// What its weights take.
+    pub weight_bytes: u64,
 }
 
 /// Loads several models, by name, on one pool of threads.
@@ -49,16 +53,17 @@ pub struct LoadedModel {
 pub fn load_models(
     paths: BTreeMap<String, PathBuf>,
     pool: &Pool,
+    device: &Device,
     limit: Option<u64>,
 ) -> Result<BTreeMap<String, LoadedModel>, LoadError> {
     let mut opened = Vec::new();
     for (name, path) in paths {
         let (checkpoint, tokenizer) = open_model(&path)?;
-        opened.push((name, checkpoint, tokenizer));
+        opened.push((name, path, checkpoint, tokenizer));
     }
     let cache = |c: &Checkpoint| c.kv_bytes_a_token() * c.context_length() as u64;
-    let weights: u64 = opened.iter().map(|(_, checkpoint, _)| checkpoint.weight_bytes()).sum();
-    let caches: u64 = opened.iter().map(|(_, checkpoint, _)| cache(checkpoint)).sum();
+    let weights: u64 = opened.iter().map(|(.., checkpoint, _)| checkpoint.weight_bytes()).sum();
+    let caches: u64 = opened.iter().map(|(.., checkpoint, _)| cache(checkpoint)).sum();
     if let Some(available) = limit.or_else(available_memory)
         && weights + caches > available
     {
@@ -74,9 +79,8 @@ pub fn load_models(
     }
     opened
         .into_iter()
-        .map(|(name, checkpoint, tokenizer)| {
-            let model = Decoder::new(&checkpoint, pool)?;
-            Ok((name, LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) }))
+        .map(|(name, path, checkpoint, tokenizer)| {
+            Ok((name, place((&path, checkpoint, tokenizer), pool, device)?))
         })
         .collect()
 }
@@ -90,14 +94,25 @@ fn available_memory() -> Option<u64> {
 }
 
 /// Loads a GGUF file, the first of several, or a folder of safetensors with its configuration and
-/// tokenizer; the weights stay memory-mapped.
+/// tokenizer; on the processor the weights stay memory-mapped.
 ///
 /// # Errors
-/// If a file is missing, damaged, or of a kind that cannot be run right.
-pub fn load_model(path: &Path, pool: &Pool) -> Result<LoadedModel, LoadError> {
+/// If a file is missing, damaged, of a kind that cannot be run right, or too large for the device.
+pub fn load_model(path: &Path, pool: &Pool, device: &Device) -> Result<LoadedModel, LoadError> {
     let (checkpoint, tokenizer) = open_model(path)?;
-    let model = Decoder::new(&checkpoint, pool)?;
-    Ok(LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) })
+    place((path, checkpoint, tokenizer), pool, device)
+}
+
+fn place(
+    (path, checkpoint, tokenizer): (&Path, Checkpoint, Tokenizer),
+    pool: &Pool,
+    device: &Device,
+) -> Result<LoadedModel, LoadError> {
+    let model = device
+        .place(Decoder::new(&checkpoint, pool)?)
+        .map_err(|source| LoadError::Device { path: path.to_owned(), source })?;
+    let weight_bytes = checkpoint.weight_bytes();
+    Ok(LoadedModel { model, tokenizer: Arc::new(tokenizer), weight_bytes })
 }
 
 /// Opens what [`load_model`] loads.

@@ -2,7 +2,7 @@
 
 use half::{f16, slice::HalfFloatSliceExt};
 
-use super::kernels::BLOCK;
+use super::{ModelError, candle::DeviceLayer, kernels::BLOCK};
 use crate::vocab::TokenId;
 
 /// Invariant: every layer holds at least `tokens.len()` positions; what lies beyond is left over
@@ -14,6 +14,8 @@ use crate::vocab::TokenId;
 pub struct KvCache {
     tokens: Vec<TokenId>,
     layers: Vec<Layer>,
+    /// In place of `layers` where a model computes on a device.
+    device_layers: Vec<DeviceLayer>,
     /// Of a key or value of one position, over all heads.
     width: usize,
     /// Room is never made for more positions than these.
@@ -30,7 +32,26 @@ impl KvCache {
     /// An empty cache of `layers` keys and values of `width` numbers for each of at most
     /// `capacity` positions. Room is made as it is needed.
     pub(super) fn new(layers: usize, width: usize, capacity: usize) -> Self {
-        Self { tokens: Vec::new(), layers: vec![Layer::default(); layers], width, capacity }
+        Self { layers: vec![Layer::default(); layers], width, capacity, ..Self::default() }
+    }
+
+    /// One for a model on a device.
+    pub(super) fn on_device(layers: usize, width: usize) -> Self {
+        Self { device_layers: vec![DeviceLayer::default(); layers], width, ..Self::default() }
+    }
+
+    pub(super) fn device_layer(&mut self, layer: usize) -> &mut DeviceLayer {
+        &mut self.device_layers[layer]
+    }
+
+    /// Whether it is one of a model on a device with so many layers of this width.
+    pub(super) fn check_device_layers(
+        &self,
+        layers: usize,
+        width: usize,
+    ) -> Result<(), ModelError> {
+        let (expected, found) = ((layers, width), (self.device_layers.len(), self.width));
+        if expected == found { Ok(()) } else { Err(ModelError::ForeignCache { expected, found }) }
     }
 
     /// The number of layers and the width it was made for.
@@ -78,6 +99,7 @@ impl KvCache {
         Self {
             tokens: self.tokens[..tokens].to_vec(),
             layers: (0..self.layers.len()).map(copy).collect(),
+            device_layers: self.device_layers.clone(),
             width: self.width,
             capacity: self.capacity,
         }

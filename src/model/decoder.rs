@@ -2,7 +2,7 @@
 //! checked here.
 
 use super::{
-    KvCache, LanguageModel, LoadError, ModelError, Row, Want,
+    KvCache, LanguageModel, LoadError, ModelError, Row,
     checkpoint::{Checkpoint, OUTPUT},
     config::Config,
     forward,
@@ -85,16 +85,7 @@ impl Decoder {
     }
 
     fn check(&self, row: &Row<'_>) -> Result<(), ModelError> {
-        assert!(!row.tokens.is_empty(), "a row has at least one token");
-        let vocab_size = self.vocab_size();
-        if let Some(token) = row.tokens.iter().find(|token| token.0 as usize >= vocab_size) {
-            return Err(ModelError::TokenOutOfRange { token: token.0, vocab_size });
-        }
-        let capacity = self.config.context_length;
-        let wanted = row.cache.tokens().len() + row.tokens.len();
-        if wanted > capacity {
-            return Err(ModelError::ContextFull { capacity, wanted });
-        }
+        row.check(self.vocab_size(), self.config.context_length)?;
         let (expected, found) = (self.cache_shape(), row.cache.shape());
         if expected != found {
             return Err(ModelError::ForeignCache { expected, found });
@@ -128,11 +119,7 @@ impl LanguageModel for Decoder {
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
         rows.iter().try_for_each(|row| self.check(row))?;
         for row in rows.iter_mut() {
-            let wanted = match row.want {
-                Want::Nothing => 0,
-                Want::Last => 1,
-                Want::All => row.tokens.len(),
-            };
+            let wanted = row.want.count(row.tokens.len());
             row.logits.resize(wanted * self.vocab_size(), 0.0);
         }
         forward::forward(self, rows);

@@ -11,7 +11,7 @@ use tutti::{
         Ensemble, LoadedModel, MapOrigin, Member, Sequence, Step, Workspace, load_ensemble,
         load_model,
     },
-    model::{LanguageModel, Pool, Row, Want},
+    model::{Device, Pool, Row, Want},
     sampling::{Sampler, SamplingParams},
     tokenizer::chat::{Message, Role},
     vocab::{Piece, TokenId, UnionId, VocabSummary},
@@ -24,7 +24,7 @@ fn models() -> &'static [LoadedModel; 2] {
     static MODELS: OnceLock<[LoadedModel; 2]> = OnceLock::new();
     MODELS.get_or_init(|| {
         let pool = Pool::new(std::thread::available_parallelism().unwrap());
-        [real::smollm2(), real::qwen()].map(|path| load_model(&path, &pool).unwrap())
+        [real::smollm2(), real::qwen()].map(|path| load_model(&path, &pool, &Device::Cpu).unwrap())
     })
 }
 

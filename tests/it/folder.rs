@@ -7,7 +7,7 @@ use serde_json::json;
 use tutti::{
     ensemble::{load_model, load_models, open_model},
     gguf::Gguf,
-    model::{Checkpoint, Decoder, LanguageModel, Pool, Want},
+    model::{Checkpoint, Decoder, Device, LanguageModel, Pool, Want},
     tokenizer::{
         TokenKind,
         chat::{Message, Role},
@@ -115,7 +115,7 @@ fn write(folder: &tempfile::TempDir, file: &str, text: &str) {
 fn a_folder_loads_with_its_own_template_and_stops() {
     let folder = folder();
     let said = [Message::new(Role::User, "hi")];
-    let loaded = load_model(folder.path(), &pool()).unwrap();
+    let loaded = load_model(folder.path(), &pool(), &Device::Cpu).unwrap();
     assert_eq!(loaded.model.vocab_size(), 101);
     assert_eq!(loaded.tokenizer.render(&said, &[]).unwrap(), "<|turn|>old");
     // The model's configuration names 2, as the tokenizer's does.
@@ -138,7 +138,7 @@ fn a_folder_without_a_tokenizer_or_with_a_wrong_stop_is_refused_by_file() {
     let refusal = |change: &dyn Fn(&tempfile::TempDir)| {
         let folder = folder();
         change(&folder);
-        load_model(folder.path(), &pool()).err().unwrap().to_string()
+        load_model(folder.path(), &pool(), &Device::Cpu).err().unwrap().to_string()
     };
     let gone = refusal(&|folder| fs::remove_file(folder.path().join("tokenizer.json")).unwrap());
     assert!(gone.contains("tokenizer.json"), "{gone}");

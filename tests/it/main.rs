@@ -4,6 +4,8 @@
 
 mod bench;
 mod boundaries;
+mod damaged;
+mod devices;
 mod duet;
 mod engine;
 mod folder;
