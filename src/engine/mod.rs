@@ -17,7 +17,7 @@ use std::{
     thread::JoinHandle,
 };
 
-pub use crate::ensemble::{FusionRequest, Rule, RuleError, WeightsRequest};
+pub use crate::ensemble::{FusionRequest, Rule, RuleError, Weighting, WeightsRequest};
 pub use request::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt,
     StopConditions, Usage,

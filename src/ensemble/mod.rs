@@ -26,6 +26,7 @@ mod sequence;
 mod step;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod workspace;
 
 use std::sync::{Arc, OnceLock};
@@ -37,6 +38,7 @@ pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model};
 pub use prefix::Prefixes;
 pub use sequence::{Prompts, Sequence, StartError, Warning};
 pub use step::{Failure, Step, StepError};
+pub use weights::{Weighting, WeightingError};
 pub use workspace::{Times, Workspace};
 
 use crate::{
@@ -175,13 +177,16 @@ impl Ensemble {
                 .map_err(|reason| StartError::Template { member: member.name.clone(), reason })
         };
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
-        Ok(Prompts { tokens, fusion })
+        let said = messages.iter().rev().find(|message| message.role == Role::User);
+        let said = said.map_or_else(String::new, |message| message.content.clone());
+        Ok(Prompts { tokens, fusion, said })
     }
 
     /// A text as each member's own tokens, to be continued.
     pub fn text_prompts(&self, text: &str, fusion: Fusion) -> Prompts {
         let prompt = |member: &Member| member.tokenizer.prompt(text);
-        Prompts { tokens: self.members.iter().map(prompt).collect(), fusion }
+        let tokens = self.members.iter().map(prompt).collect();
+        Prompts { tokens, fusion, said: text.to_owned() }
     }
 
     /// The compiler of constraints over this union, built when it is first needed.
