@@ -34,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };
-pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model};
+pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, open_model};
 pub use prefix::Prefixes;
 pub use sequence::{Prompts, Sequence, StartError, Warning};
 pub use step::{Failure, Step, StepError};
