@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(range("ab cd"), 3..6);
         let marked = tokens(&["x", "", "ab", "", "y"]);
         assert_eq!(scored(marked.iter().copied(), "ab"), 2..3);
-        assert_eq!(range(" b cd "), 0..0);
+        assert_eq!(range("b dc"), 0..0);
         assert_eq!(range("b cd"), 4..6);
         assert_eq!(range("b c"), 4..5);
         assert_eq!(range(""), 0..0);
