@@ -12,7 +12,7 @@ use crate::{
     model::KvCache,
     sampling::{Sampler, SamplingParams},
     tokenizer::{Encoded, Tokenizer},
-    vocab::TokenId,
+    vocab::{TokenId, UnionId},
 };
 
 /// One generation: each member's view of its text, and how its pieces are chosen.
@@ -66,7 +66,7 @@ pub struct Prompts {
     pub tokens: Vec<Vec<TokenId>>,
     pub fusion: Fusion,
     /// What weights that follow the prompt are taken from: what the user said.
-    pub said: String,
+    pub said: Vec<u8>,
 }
 
 /// A member was lost and the generation goes on without it.
@@ -87,6 +87,12 @@ pub enum StartError {
         "the prompt has {prompt_tokens} tokens for `{member}`, whose context holds {context_length}"
     )]
     PromptTooLong { member: String, prompt_tokens: usize, context_length: usize },
+    #[error("no member has a token for the byte {byte:#04x}")]
+    Unspellable { byte: u8 },
+    #[error("piece {} is not below {size}, the number of pieces", .id.0)]
+    UnknownPiece { id: UnionId, size: usize },
+    #[error("piece {position} of the prompt is the end of the text, which may only come first")]
+    EndInside { position: usize },
     #[error(transparent)]
     Constraint(#[from] ConstrainError),
 }
@@ -230,7 +236,7 @@ impl MemberState {
     }
 
     /// Settles which of its tokens are scored.
-    fn score(&mut self, weighting: Weighting, tokenizer: &Tokenizer, said: &str) {
+    fn score(&mut self, weighting: Weighting, tokenizer: &Tokenizer, said: &[u8]) {
         match weighting {
             Weighting::Fixed => {}
             Weighting::Online => self.scores = Scores::of(self.prompt..usize::MAX),

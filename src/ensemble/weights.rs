@@ -122,14 +122,14 @@ impl Scores {
 
 /// The tokens of a prompt, given as the bytes of each, that lie in the last bytes of `text` where
 /// that stands last; empty if it does not stand there.
-pub(super) fn scored<'t>(tokens: impl Iterator<Item = &'t [u8]>, text: &str) -> Range<usize> {
+pub(super) fn scored<'t>(tokens: impl Iterator<Item = &'t [u8]>, text: &[u8]) -> Range<usize> {
     let (mut bytes, mut starts) = (Vec::new(), Vec::new());
     for token in tokens {
         starts.push(bytes.len());
         bytes.extend_from_slice(token);
     }
     starts.push(bytes.len());
-    let text = text.trim().as_bytes();
+    let text = text.trim_ascii();
     let found = (!text.is_empty())
         .then(|| bytes.windows(text.len()).rposition(|window| window == text))
         .flatten();
@@ -252,17 +252,17 @@ mod tests {
             words.iter().map(|word| word.as_bytes()).collect()
         };
         let prompt = tokens(&["", "user", "\n", "ab", " c", "d", "", "bot"]);
-        let range = |text: &str| scored(prompt.iter().copied(), text);
+        let range = |text: &str| scored(prompt.iter().copied(), text.as_bytes());
         assert_eq!(range("ab cd"), 3..6);
         let marked = tokens(&["x", "", "ab", "", "y"]);
-        assert_eq!(scored(marked.iter().copied(), "ab"), 2..3);
+        assert_eq!(scored(marked.iter().copied(), b"ab"), 2..3);
         assert_eq!(range("b dc"), 0..0);
         assert_eq!(range("b cd"), 4..6);
         assert_eq!(range("b c"), 4..5);
         assert_eq!(range(""), 0..0);
         let long = "x".repeat(SCORED + 10);
         let letters = vec!["x".as_bytes(); long.len()];
-        assert_eq!(scored(letters.into_iter(), &long), 10..SCORED + 10);
+        assert_eq!(scored(letters.into_iter(), long.as_bytes()), 10..SCORED + 10);
     }
 
     #[test]
