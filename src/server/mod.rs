@@ -189,8 +189,8 @@ impl App {
 
     fn new(engine: Arc<dyn Generate>, config: ServerConfig) -> Self {
         Self {
+            metrics: Arc::new(Metrics::new(engine.clone())),
             engine,
-            metrics: Arc::new(Metrics::new()),
             places: Arc::new(Semaphore::new(config.max_requests)),
             config: Arc::new(config),
             life: Life::new(),
