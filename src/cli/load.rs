@@ -154,7 +154,7 @@ pub(super) fn threads(config: &Config) -> io::Result<NonZero<usize>> {
 
 fn members(ensemble: &EnsembleConfig, models: &BTreeMap<String, LoadedModel>) -> Vec<Member> {
     let member = |member: &MemberConfig| {
-        let LoadedModel { model, tokenizer } = models[&member.model].clone();
+        let LoadedModel { model, tokenizer, .. } = models[&member.model].clone();
         Member {
             primary: member.primary,
             temperature: member.temperature as f32,

@@ -7,7 +7,7 @@ use super::{
     ServerSettings, raw,
 };
 use crate::{
-    ensemble::{OnFailure, Rule, Settings},
+    ensemble::{OnFailure, Rule, Settings, Weighting, WeightingError},
     sampling::SamplingParams,
 };
 
@@ -205,6 +205,7 @@ fn ensemble(raw: raw::Ensemble, at: &str) -> Result<EnsembleConfig, Problem> {
     normalise(&mut members, at)?;
     let settings = Settings {
         rule: rule(raw.rule, raw.floor, at)?,
+        weights: weighting(raw.weights.as_deref(), at)?,
         gate: gate(raw.gate, at)?,
         on_failure: on_failure(raw.on_failure.as_deref(), at)?,
     };
@@ -256,6 +257,11 @@ fn rule(raw: Option<String>, floor: Option<f64>, at: &str) -> Result<Rule, Probl
     };
     let with = |floor| rule.with_floor(floor);
     floor.map_or(Ok(rule), with).map_err(|error| problem(format!("{at}.floor"), error.to_string()))
+}
+
+fn weighting(raw: Option<&str>, at: &str) -> Result<Weighting, Problem> {
+    let parsed = raw.map_or(Ok(Weighting::default()), str::parse);
+    parsed.map_err(|error: WeightingError| problem(format!("{at}.weights"), error.to_string()))
 }
 
 fn gate(raw: Option<f64>, at: &str) -> Result<Option<f64>, Problem> {

@@ -139,7 +139,7 @@ fn server(server: &ServerSettings) -> String {
 }
 
 fn ensemble(ensemble: &EnsembleConfig) -> String {
-    let Settings { rule, gate, on_failure } = &ensemble.fusion;
+    let Settings { rule, weights, gate, on_failure } = &ensemble.fusion;
     let floor = match rule.floor() {
         // Of the shortest digits that give the same 32 bits.
         Some(floor) => format!("floor = {floor:?}"),
@@ -158,6 +158,9 @@ fn ensemble(ensemble: &EnsembleConfig) -> String {
          [[ensemble]]\n\
          name = {}\n\
          members = [\n{}]\n\
+         # \"fixed\", or moved from there by how well each foresees the text: that of the \"prompt\", or\n\
+         # what has been written, \"online\".\n\
+         weights = \"{weights}\"\n\
          # How their probabilities become one: mean, power:R with R from 0 to 1, geometric, max or\n\
          # majority.\n\
          rule = \"{rule}\"\n\

@@ -65,6 +65,7 @@ pub(super) struct Server {
 pub(super) struct Ensemble {
     pub(super) name: String,
     pub(super) members: Vec<Member>,
+    pub(super) weights: Option<String>,
     pub(super) rule: Option<String>,
     pub(super) floor: Option<f64>,
     pub(super) gate: Option<f64>,

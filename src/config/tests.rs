@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Config, ConfigError, DeviceConfig, EnsembleConfig, MemberConfig};
-use crate::ensemble::{OnFailure, Rule, Settings};
+use crate::ensemble::{OnFailure, Rule, Settings, Weighting};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("tutti.toml"))
@@ -69,6 +69,7 @@ members = [
     { model = "c", role = "primary", temperature = 1.5, system = "Say \"hm\".\nThen\tgo on." },
     { model = "d" },
 ]
+weights = "online"
 rule = "power:0.5"
 floor = 0.125
 gate = 0.75
@@ -119,7 +120,12 @@ fn every_key_is_read() {
         MemberConfig { primary: true, temperature: 1.5, system, ..MemberConfig::new("c", 0.5) };
     assert_eq!(members[..], [first, MemberConfig::new("d", 0.5)]);
     let rule = Rule::Power { exponent: 0.5, floor: 0.125 };
-    let expected = Settings { rule, gate: Some(0.75), on_failure: OnFailure::Continue };
+    let expected = Settings {
+        rule,
+        weights: Weighting::Online,
+        gate: Some(0.75),
+        on_failure: OnFailure::Continue,
+    };
     assert_eq!(*fusion, expected);
 }
 
@@ -239,6 +245,7 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         (ensemble("{ model = \"a\" }") + "\nrule = \"median\"", "ensemble[0].rule"),
         (ensemble("{ model = \"a\" }") + "\nfloor = 0.1", "ensemble[0].floor"),
         (ensemble("{ model = \"a\" }") + "\nrule = \"geometric\"\nfloor = 2", "ensemble[0].floor"),
+        (ensemble("{ model = \"a\" }") + "\nweights = \"free\"", "ensemble[0].weights"),
         (ensemble("{ model = \"a\" }") + "\ngate = -0.5", "ensemble[0].gate"),
         (ensemble("{ model = \"a\" }") + "\non_failure = \"stop\"", "ensemble[0].on_failure"),
         (ensemble("{ model = \"e\" }"), "ensemble[0].name"),

@@ -20,7 +20,8 @@ use std::{
 
 pub use crate::{
     ensemble::{
-        FusionRequest, Logprobs, Rule, RuleError, Score, ScoredAlternative, Vote, WeightsRequest,
+        FusionRequest, Logprobs, Rule, RuleError, Score, ScoredAlternative, Vote, Weighting,
+        WeightsRequest,
     },
     vocab::{Piece, UnionId, UnionVocab},
 };

@@ -28,6 +28,7 @@ mod sequence;
 mod step;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod workspace;
 
 use std::sync::{Arc, OnceLock};
@@ -42,6 +43,7 @@ pub use prefix::Prefixes;
 pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Prompts, Sequence, StartError, Warning};
 pub use step::{Failure, Step, StepError};
+pub use weights::{Weighting, WeightingError};
 pub use workspace::{Times, Workspace};
 
 use crate::{
@@ -183,7 +185,9 @@ impl Ensemble {
                 .map_err(|reason| StartError::Template { member: member.name.clone(), reason })
         };
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
-        Ok(Prompts { tokens, fusion })
+        let said = messages.iter().rev().find(|message| message.role == Role::User);
+        let said = said.map_or_else(Vec::new, |message| message.content.clone().into_bytes());
+        Ok(Prompts { tokens, fusion, said })
     }
 
     /// The compiler of constraints over this union, built when it is first needed.

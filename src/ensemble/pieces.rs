@@ -47,6 +47,7 @@ impl Ensemble {
     /// A text as each member's own tokens, to be continued.
     pub fn text_prompts(&self, text: impl AsRef<[u8]>, fusion: Fusion) -> Prompts {
         let prompt = |member: &Member| member.tokenizer.prompt(text.as_ref());
-        Prompts { tokens: self.members.iter().map(prompt).collect(), fusion }
+        let tokens = self.members.iter().map(prompt).collect();
+        Prompts { tokens, fusion, said: text.as_ref().to_vec() }
     }
 }

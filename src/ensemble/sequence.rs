@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{Ensemble, Failure, Fusion, Member, OnFailure, StepError, gate::Turn};
+use super::{
+    Ensemble, Failure, Fusion, Member, OnFailure, StepError, Weighting,
+    gate::Turn,
+    weights::{Scores, scored},
+};
 use crate::{
     constrain::{ConstrainError, Constraint, Matching},
     model::KvCache,
     sampling::{Sampler, SamplingParams},
-    tokenizer::Encoded,
+    tokenizer::{Encoded, Tokenizer},
     vocab::{TokenId, UnionId},
 };
 
@@ -47,6 +51,11 @@ pub(super) struct MemberState {
     pub(super) heard: bool,
     /// The logits after the last token that was forwarded, then their probabilities.
     pub(super) probs: Vec<f32>,
+    /// Of how many tokens it has the logits, if more than those of the last were asked for.
+    pub(super) looked: usize,
+    pub(super) scores: Scores,
+    /// How many bytes of the prompt the scores are of.
+    pub(super) scored_bytes: usize,
     pub(super) rolled_back: usize,
 }
 
@@ -56,6 +65,8 @@ pub struct Prompts {
     /// One for each member of the ensemble; of those that take no part they do not matter.
     pub tokens: Vec<Vec<TokenId>>,
     pub fusion: Fusion,
+    /// What weights that follow the prompt are taken from: what the user said.
+    pub said: Vec<u8>,
 }
 
 /// A member was lost and the generation goes on without it.
@@ -97,13 +108,17 @@ impl Sequence {
         sampling: SamplingParams,
         constraint: Option<&Constraint>,
     ) -> Result<Self, StartError> {
-        let Prompts { tokens, fusion } = prompts;
+        let Prompts { tokens, fusion, said } = prompts;
         let mut states = Vec::with_capacity(tokens.len());
         for (index, (member, prompt)) in ensemble.members().iter().zip(tokens).enumerate() {
             if fusion.is_active(index) {
                 check(member, &prompt)?;
             }
-            states.push(MemberState::new(prompt, member.model.new_cache()));
+            let mut state = MemberState::new(prompt, member.model.new_cache());
+            if fusion.is_active(index) {
+                state.score(fusion.weighting, &member.tokenizer, &said);
+            }
+            states.push(state);
         }
         let matching =
             constraint.map(|constraint| ensemble.grammars().start(constraint)).transpose()?;
@@ -169,7 +184,8 @@ impl Sequence {
         self.fusion.active().map(|member| self.states[member].prompt).max().unwrap_or(0)
     }
 
-    /// How many tokens a member's cache has given up because later bytes changed them.
+    /// How many tokens a member's cache has given up because later bytes changed them, or to see
+    /// what it says after them.
     pub fn rolled_back(&self, member: usize) -> usize {
         self.states[member].rolled_back
     }
@@ -212,14 +228,45 @@ impl MemberState {
             ready: false,
             heard: false,
             probs: Vec::new(),
+            looked: 0,
+            scores: Scores::none(),
+            scored_bytes: 0,
             rolled_back: 0,
         }
     }
 
-    /// The text has grown: its logits are out of date.
+    /// Settles which of its tokens are scored.
+    fn score(&mut self, weighting: Weighting, tokenizer: &Tokenizer, said: &[u8]) {
+        match weighting {
+            Weighting::Fixed => {}
+            Weighting::Online => self.scores = Scores::of(self.prompt..usize::MAX),
+            Weighting::Prompt => {
+                let bytes = |token: &TokenId| tokenizer.bytes(*token).unwrap_or_default();
+                let range = scored(self.target.iter().map(bytes), said);
+                self.scored_bytes =
+                    self.target[range.clone()].iter().map(|token| bytes(token).len()).sum();
+                if !range.is_empty() {
+                    self.scores = Scores::of(range);
+                }
+            }
+        }
+    }
+
+    /// The text has grown: its logits are out of date. What they said of the next token is noted.
     pub(super) fn retarget(&mut self) {
-        self.target.truncate(self.prompt);
-        self.target.extend_from_slice(self.text.tokens());
+        let (held, heard) = (self.target.len(), self.ready && self.heard);
+        let text = self.text.tokens();
+        let old = &self.target[self.prompt..];
+        let kept = self.prompt + old.iter().zip(text).take_while(|(a, b)| a == b).count();
+        self.target.truncate(kept);
+        self.target.extend_from_slice(&text[kept - self.prompt..]);
+        self.scores.forget(kept);
+        if heard
+            && kept == held
+            && let Some(next) = self.target.get(held)
+        {
+            self.scores.note(held, self.probs[next.0 as usize]);
+        }
         self.ready = false;
     }
 }

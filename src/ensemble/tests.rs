@@ -20,6 +20,7 @@ use std::{
 mod failures;
 mod gates;
 mod rules;
+mod weights;
 
 use super::*;
 use crate::{
@@ -67,14 +68,17 @@ impl LanguageModel for Toy {
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
         for row in rows {
             self.read.fetch_add(row.tokens.len(), Ordering::Relaxed);
-            row.cache.append(row.tokens);
             row.logits.clear();
-            if row.want == Want::Last {
-                row.logits.extend((0..self.logits).map(|id| {
-                    let mut hasher = DefaultHasher::new();
-                    (self.seed, row.cache.tokens(), id).hash(&mut hasher);
-                    (hasher.finish() % 10_000) as f32 / 2_000.0
-                }));
+            for (at, &token) in row.tokens.iter().enumerate() {
+                row.cache.append(&[token]);
+                let is_last = at + 1 == row.tokens.len();
+                if row.want == Want::All || row.want == Want::Last && is_last {
+                    row.logits.extend((0..self.logits).map(|id| {
+                        let mut hasher = DefaultHasher::new();
+                        (self.seed, row.cache.tokens(), id).hash(&mut hasher);
+                        (hasher.finish() % 10_000) as f32 / 2_000.0
+                    }));
+                }
             }
         }
         Ok(())

@@ -54,6 +54,11 @@ impl Encoded {
         &self.tokens
     }
 
+    /// Where in the text each token starts.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
     /// Appends bytes and encodes again from a safe boundary a few words back; trailing whitespace
     /// counts for nothing there, for a newline can still join all of it.
     ///

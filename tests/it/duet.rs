@@ -29,7 +29,7 @@ fn models() -> &'static [LoadedModel; 2] {
 }
 
 fn member(index: usize, weight: f32) -> Member {
-    let LoadedModel { model, tokenizer } = models()[index].clone();
+    let LoadedModel { model, tokenizer, .. } = models()[index].clone();
     Member::new(["smollm2", "qwen"][index].to_owned(), model, tokenizer, weight)
 }
 
@@ -132,7 +132,7 @@ fn every_member_holds_the_canonical_tokens_of_the_text_at_every_step() {
 
 /// The model without any ensemble: its own tokens, appended one by one.
 fn plain(index: usize, params: &SamplingParams, steps: usize) -> Vec<u8> {
-    let LoadedModel { model, tokenizer } = &models()[index];
+    let LoadedModel { model, tokenizer, .. } = &models()[index];
     let mut pieces: Vec<(Piece, TokenId)> = (0..)
         .map(TokenId)
         .take(tokenizer.len())

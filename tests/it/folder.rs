@@ -158,9 +158,9 @@ fn models_that_do_not_fit_the_memory_are_refused_with_the_numbers() {
     // Two layers of two heads of 8, keys and values, 2 bytes each.
     assert_eq!(checkpoint.kv_bytes_a_token(), 2 * 2 * 8 * 2 * 2);
     let needed = checkpoint.weight_bytes() + checkpoint.kv_bytes_a_token() * 256;
-    let models = load_models(paths(), &pool(), Some(needed)).unwrap();
+    let models = load_models(paths(), &pool(), &Device::Cpu, Some(needed)).unwrap();
     assert_eq!(models["tiny"].model.context_length(), 256);
-    let error = load_models(paths(), &pool(), Some(needed - 1)).err().unwrap();
+    let error = load_models(paths(), &pool(), &Device::Cpu, Some(needed - 1)).err().unwrap();
     let weights = checkpoint.weight_bytes().div_ceil(1_000_000);
     let message = error.to_string();
     assert!(message.contains("tiny") && message.contains("memory_limit_mb"), "{message}");

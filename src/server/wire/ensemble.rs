@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    engine::{FusionRequest, Rule, Usage, WeightsRequest},
+    engine::{FusionRequest, Rule, Usage, Weighting, WeightsRequest},
     server::ApiError,
 };
 
@@ -26,8 +26,12 @@ pub(in crate::server) struct WireEnsemble {
 }
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a list of numbers, or an object of names and numbers")]
+#[serde(
+    untagged,
+    expecting = "expected fixed, prompt, online, a list of numbers, or an object of names and numbers"
+)]
 enum WireWeights {
+    By(String),
     InOrder(Vec<f64>),
     Named(BTreeMap<String, f64>),
 }
@@ -39,14 +43,21 @@ impl WireEnsemble {
 
     /// Names are checked by the engine, which knows the members.
     pub(in crate::server) fn check(self) -> Result<FusionRequest, ApiError> {
-        let weights = self.weights.map(|weights| match weights {
-            WireWeights::InOrder(weights) => {
-                WeightsRequest::InOrder(weights.into_iter().map(|weight| weight as f32).collect())
+        let weights = match self.weights {
+            None => None,
+            Some(WireWeights::By(name)) => {
+                let weighting = name.parse::<Weighting>();
+                Some(WeightsRequest::By(
+                    weighting.map_err(|error| invalid("ensemble.weights", &error))?,
+                ))
             }
-            WireWeights::Named(weights) => WeightsRequest::Named(
+            Some(WireWeights::InOrder(weights)) => Some(WeightsRequest::InOrder(
+                weights.into_iter().map(|weight| weight as f32).collect(),
+            )),
+            Some(WireWeights::Named(weights)) => Some(WeightsRequest::Named(
                 weights.into_iter().map(|(name, weight)| (name, weight as f32)).collect(),
-            ),
-        });
+            )),
+        };
         let rule = match (self.rule, self.floor) {
             (Some(rule), floor) => {
                 let rule: Rule = rule.parse().map_err(|error| invalid("ensemble.rule", &error))?;
