@@ -2,13 +2,20 @@
 //!
 //! Pure: text and ids.
 
-use super::{SpecToken, TokenRole, chat::Message};
+use std::collections::HashSet;
+
+use super::{
+    SpecToken, TokenRole,
+    chat::{Message, Role},
+};
 use crate::vocab::TokenId;
 
 /// Names of special tokens by their first byte, longest first.
 #[derive(Debug)]
 pub(super) struct Specials {
     by_first: Vec<Vec<(String, TokenId)>>,
+    /// Those that stand for text when a model writes them.
+    added: HashSet<TokenId>,
 }
 
 /// A part of a rendered template.
@@ -24,18 +31,22 @@ impl Specials {
     /// stays.
     pub(super) fn new(tokens: &[SpecToken]) -> Self {
         let mut by_first: Vec<Vec<(String, TokenId)>> = vec![Vec::new(); 256];
+        let mut added = HashSet::new();
         for (id, token) in (0..).map(TokenId).zip(tokens) {
             let named = matches!(token.role, TokenRole::Control | TokenRole::Added);
             if let (true, Ok(name)) = (named, str::from_utf8(&token.bytes))
                 && name.chars().count() > 1
             {
                 by_first[usize::from(token.bytes[0])].push((name.to_owned(), id));
+                if token.role == TokenRole::Added {
+                    added.insert(id);
+                }
             }
         }
         for names in &mut by_first {
             names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         }
-        Self { by_first }
+        Self { by_first, added }
     }
 
     /// Cuts a rendered template at the names of special tokens; of two that start together, the
@@ -64,24 +75,27 @@ impl Specials {
     }
 
     /// The messages with `marker` put into everything in their contents that reads as a special
-    /// token's name, or could together with the template's text after it.
+    /// token's name, or could together with the template's text after it. What an assistant says may
+    /// name tokens that stand for text, for it has written them itself (`</think>`), and templates
+    /// look for them there.
     pub(super) fn broken(&self, messages: &[Message], marker: char) -> Vec<Message> {
         messages
             .iter()
             .map(|message| Message {
                 role: message.role,
-                content: self.broken_text(&message.content, marker),
+                content: self.broken_text(&message.content, message.role, marker),
             })
             .collect()
     }
 
-    fn broken_text(&self, content: &str, marker: char) -> String {
+    fn broken_text(&self, content: &str, role: Role, marker: char) -> String {
         let mut broken = String::with_capacity(content.len());
         for (position, c) in content.char_indices() {
             broken.push(c);
             let rest = &content.as_bytes()[position..];
-            let names = |(name, _): &(String, TokenId)| {
-                rest.starts_with(name.as_bytes()) || name.as_bytes().starts_with(rest)
+            let names = |(name, id): &(String, TokenId)| {
+                !(role == Role::Assistant && self.added.contains(id))
+                    && (rest.starts_with(name.as_bytes()) || name.as_bytes().starts_with(rest))
             };
             if self.candidates(rest).any(names) {
                 broken.push(marker);
@@ -108,7 +122,6 @@ pub(super) fn marker(messages: &[Message]) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::chat::Role;
 
     fn specials() -> Specials {
         Specials::new(&[
@@ -145,6 +158,18 @@ mod tests {
                 assert_eq!(count(&cut), count(&own), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_assistant_may_have_written_added_tokens_but_no_control_tokens() {
+        let message =
+            |content: &str| Message { role: Role::Assistant, content: content.to_owned() };
+        let specials = Specials::new(&[
+            SpecToken::new("</think>", TokenRole::Added),
+            SpecToken::new("<end>", TokenRole::Control),
+        ]);
+        let broken = specials.broken(&[message("</think>a<end>")], '|');
+        assert_eq!(broken[0].content, "</think>a<|end>");
     }
 
     #[test]

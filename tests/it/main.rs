@@ -10,6 +10,7 @@ mod model;
 mod real;
 mod report;
 mod scripted;
+mod sentencepiece;
 mod server;
 mod store;
 mod tiny;
