@@ -6,8 +6,8 @@ use super::{ReportEvent, Run, add, loops::loops};
 use crate::{
     constrain::Constraint,
     engine::{
-        Event, FinishReason, GenerateError, GenerateRequest, Generation, Prompt, StopConditions,
-        Usage,
+        Event, FinishReason, FusionRequest, GenerateError, GenerateRequest, Generation, Prompt,
+        StopConditions, Usage,
     },
     tokenizer::chat::Message,
 };
@@ -76,6 +76,8 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
                     break;
                 }
             }
+            // The log has it; a report is not the place for it.
+            Event::Warning { .. } => {}
             Event::Finished { reason, usage } => {
                 answer.usage = usage;
                 answer.end = match reason {
@@ -100,6 +102,7 @@ async fn admit(run: &Run<'_>, question: Question) -> Result<Generation, Generate
         sampling: run.request.sampling_of(question.number),
         stop: StopConditions { max_tokens: Some(question.max_tokens), strings: Vec::new() },
         constraint: question.constraint,
+        fusion: FusionRequest::default(),
     };
     let (mut pause, longest) = PAUSES;
     loop {
