@@ -157,9 +157,12 @@ impl Ensemble {
         self.grammars.get_or_init(|| Grammars::new(&self.union))
     }
 
-    /// The member's first token for each piece of the union; none for `End`.
+    /// The member's token for each piece of the union; none for `End`. Of several, the one that text
+    /// is encoded to (`A`, not `<0x41>`), or the first.
     fn tokens(&self, member: usize) -> &[Option<TokenId>] {
-        self.tokens[member].get_or_init(|| tokens_of(&self.union, &self.maps[member]))
+        self.tokens[member].get_or_init(|| {
+            tokens_of(&self.union, &self.maps[member], &self.members[member].tokenizer)
+        })
     }
 }
 
@@ -188,14 +191,17 @@ fn vocabulary(member: &Member) -> Vec<Option<Piece>> {
         .collect()
 }
 
-/// The first token of a map for each piece of the union, `End` left out.
-fn tokens_of(union: &UnionVocab, map: &VocabMap) -> Vec<Option<TokenId>> {
+fn tokens_of(union: &UnionVocab, map: &VocabMap, tokenizer: &Tokenizer) -> Vec<Option<TokenId>> {
     let mut tokens = vec![None; union.size()];
     for token in 0..map.len() {
         let token =
             TokenId(u32::try_from(token).expect("a vocabulary has fewer than 2^32 entries"));
-        if let Some(id) = map.get(token).filter(|&id| id != union.end()) {
-            tokens[id.0 as usize].get_or_insert(token);
+        let Some(id) = map.get(token) else { continue };
+        if let Piece::Bytes(bytes) = union.piece(id) {
+            let known = &mut tokens[id.0 as usize];
+            if known.is_none() || tokenizer.encode(bytes) == [token] {
+                *known = Some(token);
+            }
         }
     }
     tokens

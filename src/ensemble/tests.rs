@@ -25,7 +25,7 @@ use crate::{
     constrain::Constraint,
     model::{KvCache, ModelError, Pool, Row, Want},
     sampling::{Sampler, SamplingParams},
-    tokenizer::{PreTokenizer, SpecToken, TokenRole, TokenizerSpec},
+    tokenizer::{Algorithm, DummySpace, PreTokenizer, SpecToken, TokenRole, TokenizerSpec},
     vocab::UnionId,
 };
 
@@ -168,6 +168,20 @@ fn plain(seed: u64, words: &[&str], params: &SamplingParams, steps: usize) -> St
         tokens = vec![TokenId(u32::try_from(token).unwrap())];
     }
     text
+}
+
+#[test]
+fn of_two_tokens_of_a_piece_the_one_that_text_is_encoded_to_is_committed() {
+    let byte = |name: u8| SpecToken::new([name], TokenRole::Byte);
+    let tokens = vec![byte(b'a'), SpecToken::new("a", TokenRole::Normal), byte(b'b')];
+    let scores = Some(vec![0.0; tokens.len()]);
+    let algorithm = Algorithm::SentencePiece { scores, dummy_space: DummySpace::Never };
+    let tokenizer = Tokenizer::from_spec(TokenizerSpec::with(tokens, algorithm)).unwrap();
+    let model = Arc::new(Toy::new(1, 3, 100));
+    let ensemble = Ensemble::new(vec![Member::new("sp".to_owned(), model, tokenizer.into(), 1.0)]);
+    let id = |text: &[u8]| ensemble.union().id(&Piece::Bytes(text.to_vec())).unwrap().0 as usize;
+    assert_eq!(ensemble.tokens(0)[id(b"a")], Some(TokenId(1)));
+    assert_eq!(ensemble.tokens(0)[id(b"b")], Some(TokenId(2)));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::vocab::TokenId;
 
 #[derive(Debug)]
 pub(super) enum Encoder {
-    ByteLevel(Splitter, Bpe),
+    ByteLevel(Splitter, Box<Bpe>),
     SentencePiece(SentencePiece),
 }
 
@@ -28,7 +28,7 @@ impl Encoder {
                     text.then_some((id, &token.bytes[..]))
                 });
                 let bpe = Bpe::new(text_tokens, &spec.merges, *ignore_merges)?;
-                Ok(Self::ByteLevel(Splitter::new(*pre_tokenizer), bpe))
+                Ok(Self::ByteLevel(Splitter::new(*pre_tokenizer), Box::new(bpe)))
             }
             Algorithm::SentencePiece { scores, .. } => {
                 let model = SentencePiece::new(spec, scores.as_deref())?;

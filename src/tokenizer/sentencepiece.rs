@@ -32,7 +32,7 @@ pub(super) struct SentencePiece {
     whole: Vec<Vec<usize>>,
     is_whole: HashSet<TokenId>,
     /// The token of each byte by itself.
-    bytes: [Option<TokenId>; 256],
+    bytes: Vec<Option<TokenId>>,
     missing: Vec<u8>,
 }
 
@@ -41,8 +41,10 @@ enum Ranks {
     /// Of each piece, by id: any pair that makes it.
     Pieces(Vec<u32>),
     /// Of each pair, with what it makes.
-    Pairs(HashMap<(TokenId, TokenId), (u32, TokenId)>),
+    Pairs(Pairs),
 }
+
+type Pairs = HashMap<(TokenId, TokenId), (u32, TokenId)>;
 
 /// Some characters in a row that are one piece, or one character that is none.
 #[derive(Clone, Copy)]
@@ -96,8 +98,8 @@ impl SentencePiece {
         let mut neighbours = HashSet::new();
         let mut whole: Vec<Vec<usize>> = vec![Vec::new(); 256];
         let mut is_whole = HashSet::new();
-        let mut bytes = [None; 256];
-        let mut single = bytes;
+        let mut bytes = vec![None; 256];
+        let mut single = bytes.clone();
         for (id, token) in (0..).map(TokenId).zip(&spec.tokens) {
             match (token.role, &token.bytes[..]) {
                 _ if spec.stops.contains(&id) => {}
@@ -292,7 +294,7 @@ fn ranks(tokens: usize, scores: &[f32]) -> Result<Vec<u32>, TokenizerError> {
 fn pairs(
     pieces: &HashMap<Vec<u8>, TokenId>,
     merges: &[MergePair],
-) -> Result<HashMap<(TokenId, TokenId), (u32, TokenId)>, TokenizerError> {
+) -> Result<Pairs, TokenizerError> {
     let id = |bytes: &[u8]| {
         pieces.get(bytes).copied().ok_or_else(|| TokenizerError::Merges {
             reason: format!("`{}` is no token", String::from_utf8_lossy(bytes)),
