@@ -6,7 +6,8 @@
 //! main -> everything
 //! server -> report -> engine -> ensemble -> {model, vocab, sampling, tokenizer, constrain}
 //! bench -> ensemble
-//! config, store: used by main only; gguf: a leaf under model and tokenizer
+//! config, store: used by main only; config names what ensemble and sampling can be set to;
+//! gguf: a leaf under model and tokenizer
 //! ```
 //!
 //! | module | does | may not |

@@ -91,6 +91,15 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Fused steps, the one that chose `End` included.
     pub completion_tokens: usize,
+    /// Steps that the gate left to the primary alone; `None` without a gate.
+    pub gated: Option<usize>,
+}
+
+impl Usage {
+    /// The share of the steps that the primary decided alone; `None` without a gate.
+    pub fn gate_rate(&self) -> Option<f64> {
+        self.gated.map(|gated| gated as f64 / self.completion_tokens.max(1) as f64)
+    }
 }
 
 /// A running generation. Dropping it cancels within one step.

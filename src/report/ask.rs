@@ -65,7 +65,7 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
     while let Some(event) = generation.next().await {
         match event {
             Event::Started { prompt_tokens } => {
-                add(&mut answer.usage, Usage { prompt_tokens, completion_tokens: 0 });
+                add(&mut answer.usage, Usage { prompt_tokens, ..Usage::default() });
             }
             Event::Text { text, tokens } => {
                 answer.usage.completion_tokens += tokens;

@@ -277,6 +277,7 @@ impl Run<'_> {
 fn add(total: &mut Usage, more: Usage) {
     total.prompt_tokens += more.prompt_tokens;
     total.completion_tokens += more.completion_tokens;
+    total.gated = total.gated.into_iter().chain(more.gated).reduce(|a, b| a + b);
 }
 
 /// The `number`-th output, from 0, of SplitMix64 started at `seed` (Steele, Lea and Flood, "Fast

@@ -8,7 +8,7 @@ use std::{
 
 /// Each module, the modules of this crate it may use, and the crates it may not.
 const ARROWS: &[(&str, &[&str], &[&str])] = &[
-    ("config", &["sampling"], &["axum", "tokio", "candle_core"]),
+    ("config", &["sampling", "ensemble"], &["axum", "tokio", "candle_core"]),
     ("store", &[], &["candle_core", "axum", "tokio"]),
     ("gguf", &[], &["tokenizers", "axum", "tokio"]),
     ("tokenizer", &["gguf", "vocab"], &["candle_core", "axum", "tokio"]),

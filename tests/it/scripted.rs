@@ -120,7 +120,7 @@ pub(crate) fn text(text: &str) -> Step {
 
 /// After `tokens` fused steps on a prompt of 7 tokens.
 pub(crate) fn finished(reason: FinishReason, tokens: usize) -> Step {
-    let usage = Usage { prompt_tokens: 7, completion_tokens: tokens };
+    let usage = Usage { prompt_tokens: 7, completion_tokens: tokens, gated: None };
     Step::Send(Event::Finished { reason, usage })
 }
 

@@ -148,7 +148,8 @@ async fn the_facts_are_those_of_all_generations() {
         })
         .sum();
     // One more for the end of the plan and of each section.
-    let usage = Usage { prompt_tokens: 4 * PROMPT_TOKENS, completion_tokens: told + 4 };
+    let usage =
+        Usage { prompt_tokens: 4 * PROMPT_TOKENS, completion_tokens: told + 4, gated: None };
     assert_eq!(report.facts.usage, usage);
     assert_eq!(report.facts.members, ["first", "second"]);
     let closing = closing(&report);

@@ -139,7 +139,8 @@ async fn perform(
     let said = say(&text, events).await?;
     match end {
         Some(Ok(reason)) => {
-            let usage = Usage { prompt_tokens: PROMPT_TOKENS, completion_tokens: said + 1 };
+            let usage =
+                Usage { prompt_tokens: PROMPT_TOKENS, completion_tokens: said + 1, gated: None };
             events.send(Event::Finished { reason, usage }).await
         }
         Some(Err(error)) => events.send(Event::Failed(error)).await,
