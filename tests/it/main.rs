@@ -7,6 +7,7 @@ mod boundaries;
 mod duet;
 mod engine;
 mod model;
+mod npm;
 mod real;
 mod report;
 mod scripted;

