@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Ensemble, Member, vocabulary, weighted};
+use super::{Ensemble, Member, pieces, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
     model::{self, Decoder, Pool},
@@ -37,10 +37,22 @@ pub struct LoadedModel {
 /// If the file is damaged or of a kind that cannot be run right.
 pub fn load_model(path: &Path, pool: &Pool) -> Result<LoadedModel, LoadError> {
     let file = Gguf::open(path)?;
-    let tokenizer = Tokenizer::from_gguf(&file)
-        .map_err(|source| LoadError::Tokenizer { path: path.to_owned(), source })?;
+    let tokenizer = tokenizer(&file)?;
     let model = Decoder::from_gguf(&file, pool)?;
     Ok(LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) })
+}
+
+/// Reads a GGUF file's tokenizer alone.
+///
+/// # Errors
+/// If the file is damaged or its tokenizer of a kind that is not supported.
+pub fn load_tokenizer(path: &Path) -> Result<Tokenizer, LoadError> {
+    tokenizer(&Gguf::open(path)?)
+}
+
+fn tokenizer(file: &Gguf) -> Result<Tokenizer, LoadError> {
+    Tokenizer::from_gguf(file)
+        .map_err(|source| LoadError::Tokenizer { path: file.path().to_owned(), source })
 }
 
 /// Where an ensemble's union map came from.
@@ -61,7 +73,7 @@ pub enum MapOrigin {
 /// As [`Ensemble::new`].
 pub fn load_ensemble(members: Vec<Member>, map_file: &Path) -> (Ensemble, MapOrigin) {
     let members = weighted(members);
-    let vocabularies: Vec<_> = members.iter().map(vocabulary).collect();
+    let vocabularies: Vec<_> = members.iter().map(pieces).collect();
     let prints: Vec<_> = members.iter().map(|member| member.tokenizer.fingerprint()).collect();
     let because = match fs::read(map_file) {
         Ok(file) => match UnionVocab::from_file(&file, &vocabularies, &prints) {

@@ -21,6 +21,7 @@ mod fusion;
 mod gate;
 mod load;
 mod mix;
+mod outlook;
 mod prefix;
 mod sequence;
 mod step;
@@ -33,7 +34,8 @@ use std::sync::{Arc, OnceLock};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };
-pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model};
+pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, load_tokenizer};
+pub use outlook::Outlook;
 pub use prefix::Prefixes;
 pub use sequence::{Prompts, Sequence, StartError, Warning};
 pub use step::{Failure, Step, StepError};
@@ -118,7 +120,7 @@ impl Ensemble {
     /// If no weight is above 0, or one is negative or not a number.
     pub fn new(members: Vec<Member>) -> Self {
         let members = weighted(members);
-        let vocabularies: Vec<_> = members.iter().map(vocabulary).collect();
+        let vocabularies: Vec<_> = members.iter().map(pieces).collect();
         let (union, maps) = UnionVocab::build(&vocabularies);
         Self::with_union(members, union, maps)
     }
@@ -208,13 +210,18 @@ fn weighted(mut members: Vec<Member>) -> Vec<Member> {
     members
 }
 
-/// For each logit of a member, the piece it stands for. Padding logits past the tokenizer's end
+/// For each logit of a member, the piece it stands for.
+fn pieces(member: &Member) -> Vec<Option<Piece>> {
+    vocabulary(&member.tokenizer, member.model.vocab_size())
+}
+
+/// For each of `count` logits, the piece it stands for. Padding logits past the tokenizer's end
 /// stand for none.
-fn vocabulary(member: &Member) -> Vec<Option<Piece>> {
-    (0..member.model.vocab_size())
+pub fn vocabulary(tokenizer: &Tokenizer, count: usize) -> Vec<Option<Piece>> {
+    (0..count)
         .map(|id| {
             let id = TokenId(u32::try_from(id).expect("a vocabulary has fewer than 2^32 entries"));
-            match member.tokenizer.kind(id) {
+            match tokenizer.kind(id) {
                 Some(TokenKind::Bytes(bytes)) => Some(Piece::Bytes(bytes.clone())),
                 Some(TokenKind::Stop) => Some(Piece::End),
                 Some(TokenKind::Control) | None => None,

@@ -172,6 +172,25 @@ fn plain(seed: u64, words: &[&str], params: &SamplingParams, steps: usize) -> St
 }
 
 #[test]
+fn an_outlook_is_what_the_next_step_draws_from_and_changes_nothing() {
+    let ensemble = Ensemble::new(vec![member(1, 1.0, SMALL), member(2, 2.0, LARGE)]);
+    let (mut looked, mut other) = (start(&ensemble, &greedy()), start(&ensemble, &greedy()));
+    for _ in 0..5 {
+        let outlook = ensemble.outlook(&mut looked).unwrap();
+        let sum: f32 = outlook.mix.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+        let own: Vec<&Vec<f32>> = outlook.members.iter().flatten().collect();
+        for (piece, &mass) in outlook.mix.iter().enumerate() {
+            let mean = own[0][piece] / 3.0 + own[1][piece] * 2.0 / 3.0;
+            assert!((mass - mean).abs() < 1e-6, "{mass} {mean}");
+        }
+        let chosen = choose(&ensemble, &mut looked);
+        assert!(outlook.mix.iter().all(|&mass| mass <= outlook.mix[chosen.0 as usize]));
+        assert_eq!(chosen, choose(&ensemble, &mut other));
+    }
+}
+
+#[test]
 fn of_two_tokens_of_a_piece_the_one_that_text_is_encoded_to_is_committed() {
     let byte = |name: u8| SpecToken::new([name], TokenRole::Byte);
     let tokens = vec![byte(b'a'), SpecToken::new("a", TokenRole::Normal), byte(b'b')];
