@@ -7,7 +7,7 @@ use crate::{
     ensemble::{Ensemble, Sequence, Step, Times, Workspace},
     model::{KvCache, LanguageModel, ModelError, Row, Want},
     sampling::SamplingParams,
-    vocab::TokenId,
+    vocab::{TokenId, UnionId},
 };
 
 /// Sequences that are continued together.
@@ -52,6 +52,20 @@ pub fn prefill(model: &dyn LanguageModel, tokens: usize) -> Result<Duration, Mod
     let row = Row { cache: &mut cache, tokens: &tokens, want: Want::Last, logits: &mut logits };
     model.forward(&mut [row])?;
     Ok(start.elapsed())
+}
+
+/// The bytes of keys and values that a model keeps of each of `tokens`.
+///
+/// # Errors
+/// If its context is shorter.
+pub(super) fn cache_bytes_a_token(
+    model: &dyn LanguageModel,
+    tokens: usize,
+) -> Result<f64, ModelError> {
+    let (mut cache, tokens) = (model.new_cache(), prompt(model, tokens, 0));
+    let (want, logits) = (Want::Nothing, &mut Vec::new());
+    model.forward(&mut [Row { cache: &mut cache, tokens: &tokens, want, logits }])?;
+    Ok(cache.bytes() as f64 / tokens.len() as f64)
 }
 
 /// The time a model takes for all the steps, the prompts not counted.
@@ -147,11 +161,20 @@ fn choose(
     sequence: &mut Sequence,
     work: &mut Workspace,
 ) -> Result<bool, BenchError> {
+    Ok(step(ensemble, sequence, work)? == ensemble.union().end())
+}
+
+/// Steps until a piece is chosen.
+pub(super) fn step(
+    ensemble: &Ensemble,
+    sequence: &mut Sequence,
+    work: &mut Workspace,
+) -> Result<UnionId, BenchError> {
     loop {
         let mut results = ensemble.step(&mut [&mut *sequence], work);
         let result = results.pop().expect("a step has a result for each sequence");
         if let Step::Chose(id) = result? {
-            return Ok(id == ensemble.union().end());
+            return Ok(id);
         }
     }
 }
@@ -180,7 +203,7 @@ pub fn first_token(ensemble: &Ensemble, plan: &Plan) -> Result<FirstToken, Bench
 }
 
 /// `beginning` and sentences, until every member reads at least so many tokens.
-fn text(ensemble: &Ensemble, beginning: &str, tokens: usize) -> String {
+pub(super) fn text(ensemble: &Ensemble, beginning: &str, tokens: usize) -> String {
     const SENTENCES: [&str; 4] = [
         "A ferry crossed the bay each morning, and a cab was waiting at the landing.",
         "The baker carried a basket of bread across the market before anybody else was about.",

@@ -5,6 +5,7 @@
 //! A run is a few rounds, and each round measures everything once, so that what else the machine
 //! does meanwhile hits all figures alike. A figure is the median of its rounds.
 
+mod gate;
 mod machine;
 mod measure;
 mod table;
@@ -13,11 +14,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-pub use machine::Machine;
+pub use gate::GateSpeed;
+pub use machine::{Machine, Memory};
 pub use measure::{Decode, FirstToken, Lockstep, decode, first_token, lockstep, prefill};
 
 use crate::{
-    ensemble::{Ensemble, StartError, StepError},
+    ensemble::{Ensemble, FusionError, StartError, StepError},
     model::ModelError,
     sampling::SamplingParams,
 };
@@ -38,6 +40,8 @@ pub struct Plan {
     pub shared: usize,
     /// The most prompt tokens of one step of an ensemble.
     pub prefill_chunk: usize,
+    /// Thresholds that ensembles are measured with, beside none.
+    pub gates: Vec<f64>,
     /// How an ensemble's pieces are drawn.
     pub sampling: SamplingParams,
 }
@@ -53,6 +57,7 @@ impl Plan {
             steps: 32,
             shared: 256,
             prefill_chunk: 128,
+            gates: Vec::new(),
             sampling: SamplingParams::default(),
         }
     }
@@ -71,6 +76,8 @@ pub enum BenchError {
     Start(#[from] StartError),
     #[error(transparent)]
     Step(#[from] StepError),
+    #[error(transparent)]
+    Fusion(FusionError),
     #[error("every text ends at once ({attempts} in a row); measure with a higher temperature")]
     OnlyEnds { attempts: u64 },
 }
@@ -80,15 +87,30 @@ pub enum BenchError {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     pub machine: Machine,
+    /// `None` if nobody has said it.
+    pub load: Option<Load>,
+    /// After each model has read one token and forgotten it: weights, tokenizers and maps, but no
+    /// keys and values. `None` where the system does not tell.
+    pub memory: Option<Memory>,
     pub rounds: usize,
     pub models: Vec<ModelReport>,
     pub ensembles: Vec<EnsembleReport>,
+}
+
+/// What it took to be ready, files fetched before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Load {
+    pub seconds: f64,
+    /// Of all the weights' files, in bytes.
+    pub files: u64,
 }
 
 /// One model, without the drawing of tokens.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelReport {
     pub name: String,
+    /// Bytes of keys and values that one token takes.
+    pub cache_bytes_a_token: f64,
     pub prefill: Vec<PrefillSpeed>,
     pub decode: Vec<DecodeSpeed>,
 }
@@ -112,6 +134,8 @@ pub struct EnsembleReport {
     pub members: Vec<String>,
     pub lockstep: Vec<LockstepSpeed>,
     pub first_token: FirstTokenTimes,
+    /// Without a gate and with each that was asked for.
+    pub gates: Vec<GateSpeed>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -161,6 +185,7 @@ pub fn run(
         // The first forward brings the weights from the disk.
         prefill(&*member.model, 1)?;
     }
+    let memory = Memory::here();
     for round in 1..=plan.rounds {
         let say = |name: &str| say(&format!("round {round} of {}: {name}", plan.rounds));
         let measured = single.iter().map(|(name, ensemble)| {
@@ -176,6 +201,8 @@ pub fn run(
     }
     Ok(Report {
         machine,
+        load: None,
+        memory,
         rounds: plan.rounds,
         models: each(&models, ModelReport::median),
         ensembles: each(&ensembles, EnsembleReport::median),
@@ -205,6 +232,7 @@ impl ModelReport {
         });
         Ok(Self {
             name: name.to_owned(),
+            cache_bytes_a_token: measure::cache_bytes_a_token(model, plan.prompt.max(1))?,
             prefill: prefill.collect::<Result<_, BenchError>>()?,
             decode: decode.collect::<Result<_, BenchError>>()?,
         })
@@ -240,7 +268,8 @@ impl EnsembleReport {
             shared_ms,
             ratio: shared_ms / cold_ms,
         };
-        Ok(Self { name: name.to_owned(), members, lockstep, first_token })
+        let gates = gate::measure(ensemble, plan)?;
+        Ok(Self { name: name.to_owned(), members, lockstep, first_token, gates })
     }
 
     fn median(rounds: &[&Self]) -> Self {
@@ -263,6 +292,8 @@ impl EnsembleReport {
         first.cold_ms = of(&|first| first.cold_ms);
         first.shared_ms = of(&|first| first.shared_ms);
         first.ratio = first.shared_ms / first.cold_ms;
+        report.gates =
+            gate::medians(&rounds.iter().map(|round| &round.gates[..]).collect::<Vec<_>>());
         report
     }
 }
@@ -347,6 +378,7 @@ mod tests {
     fn rounds_are_joined_figure_by_figure() {
         let round = |prefill, decode| ModelReport {
             name: "a".to_owned(),
+            cache_bytes_a_token: 4.0,
             prefill: vec![PrefillSpeed { tokens: 128, tokens_per_second: prefill }],
             decode: vec![DecodeSpeed { batch: 1, tokens_per_second: decode }],
         };

@@ -59,7 +59,7 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
 
 fn next(config: &Config, args: &Args, names: &[&str]) -> anyhow::Result<()> {
     let (mut splits, mut nexts) = (Vec::<Split>::new(), Vec::new());
-    for (_, ensemble) in load::ensembles(config, names, &Bars::stderr())? {
+    for (_, ensemble) in load::ensembles(config, names, &Bars::stderr())?.ensembles {
         let fusion = ensemble.fusion().clone();
         let prompts = if args.chat {
             let message = Message { role: Role::User, content: args.text.clone() };

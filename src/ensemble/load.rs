@@ -9,7 +9,7 @@ use std::{
 use super::{Ensemble, Member, pieces, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
-    model::{self, Decoder, Pool},
+    model::{self, Checkpoint, Decoder, Pool},
     tokenizer::{Tokenizer, TokenizerError},
     vocab::{MapError, UnionVocab},
 };
@@ -31,28 +31,41 @@ pub struct LoadedModel {
     pub tokenizer: Arc<Tokenizer>,
 }
 
-/// Loads a GGUF file; its weights stay memory-mapped.
+/// Loads a GGUF file, the first of several, or a folder of safetensors with its configuration and
+/// tokenizer; the weights stay memory-mapped.
 ///
 /// # Errors
-/// If the file is damaged or of a kind that cannot be run right.
+/// If a file is missing, damaged, or of a kind that cannot be run right.
 pub fn load_model(path: &Path, pool: &Pool) -> Result<LoadedModel, LoadError> {
-    let file = Gguf::open(path)?;
-    let tokenizer = tokenizer(&file)?;
-    let model = Decoder::from_gguf(&file, pool)?;
+    let (checkpoint, tokenizer) = open_model(path)?;
+    let model = Decoder::new(&checkpoint, pool)?;
     Ok(LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) })
 }
 
-/// Reads a GGUF file's tokenizer alone.
+/// Opens what [`load_model`] loads.
 ///
 /// # Errors
-/// If the file is damaged or its tokenizer of a kind that is not supported.
-pub fn load_tokenizer(path: &Path) -> Result<Tokenizer, LoadError> {
-    tokenizer(&Gguf::open(path)?)
+/// As [`load_model`].
+pub fn open_model(path: &Path) -> Result<(Checkpoint, Tokenizer), LoadError> {
+    let checkpoint = if path.is_dir() {
+        Checkpoint::from_folder(path)?
+    } else {
+        Checkpoint::from_gguf(&Gguf::open(path)?)?
+    };
+    Ok((checkpoint, load_tokenizer(path)?))
 }
 
-fn tokenizer(file: &Gguf) -> Result<Tokenizer, LoadError> {
-    Tokenizer::from_gguf(file)
-        .map_err(|source| LoadError::Tokenizer { path: file.path().to_owned(), source })
+/// The tokenizer alone of what [`load_model`] loads.
+///
+/// # Errors
+/// If it is missing, damaged, or of a kind that is not supported.
+pub fn load_tokenizer(path: &Path) -> Result<Tokenizer, LoadError> {
+    let tokenizer = if path.is_dir() {
+        Tokenizer::from_folder(path)
+    } else {
+        Tokenizer::from_gguf(&Gguf::open(path)?)
+    };
+    tokenizer.map_err(|source| LoadError::Tokenizer { path: path.to_owned(), source })
 }
 
 /// Where an ensemble's union map came from.

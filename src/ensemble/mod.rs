@@ -34,7 +34,9 @@ use std::sync::{Arc, OnceLock};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };
-pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, load_tokenizer};
+pub use load::{
+    LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, load_tokenizer, open_model,
+};
 pub use outlook::Outlook;
 pub use prefix::Prefixes;
 pub use sequence::{Prompts, Sequence, StartError, Warning};

@@ -28,7 +28,6 @@ pub(super) fn spec(gguf: &Gguf) -> Result<TokenizerSpec, TokenizerError> {
     if gguf.has("tokenizer.chat_template") {
         spec.chat_template = Some(gguf.string("tokenizer.chat_template")?.to_owned());
     }
-    spec.settle_verbatim();
     Ok(spec)
 }
 

@@ -129,7 +129,6 @@ pub(super) fn spec(
         };
         spec.merges.push(((spelling.unspell)(a)?, (spelling.unspell)(b)?));
     }
-    spec.settle_verbatim();
     Ok(spec)
 }
 

@@ -16,7 +16,7 @@
 //! [`Tokenizer::prompt`] and [`Tokenizer::chat`] and in nothing else: a text that is generated
 //! begins with the bytes of its first token.
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -30,6 +30,7 @@ mod bpe;
 pub mod chat;
 mod encoded;
 mod encoder;
+mod from_folder;
 mod from_gguf;
 mod from_json;
 mod sentencepiece;
@@ -119,9 +120,19 @@ impl Tokenizer {
         Self::from_spec(from_json::spec(tokenizer_json, config_json)?)
     }
 
+    /// Reads a folder with `tokenizer.json` and the files that Hugging Face's libraries save
+    /// beside it.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json), and if `tokenizer.json` is missing.
+    pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
+        Self::from_spec(from_folder::spec(folder)?)
+    }
+
     /// # Errors
     /// If a named id is no token, or a merge is not of tokens.
-    pub fn from_spec(spec: TokenizerSpec) -> Result<Self, TokenizerError> {
+    pub fn from_spec(mut spec: TokenizerSpec) -> Result<Self, TokenizerError> {
+        spec.settle_verbatim();
         let named = spec.stops.iter().chain(&spec.bos).chain(&spec.eos);
         if let Some(id) = named.copied().find(|id| id.0 as usize >= spec.tokens.len()) {
             let reason = format!("token {} is named, there are {}", id.0, spec.tokens.len());

@@ -1,50 +1,7 @@
 //! What happens to one position's vector between two matrices.
 
-use super::{activations::Activations, isa::Isa};
-
-/// Compiles a function once for each instruction set. The compiler may use wider registers, but
-/// never another order or a fused rounding, so the results are the same.
-macro_rules! versions {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
-        $(#[$doc])*
-        #[inline]
-        pub(crate) fn $name(isa: Isa, $($arg: $type),*) {
-            #[inline(always)]
-            fn body($($arg: $type),*) $body
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-            fn avx512($($arg: $type),*) {
-                body($($arg),*);
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,f16c")]
-            fn avx2($($arg: $type),*) {
-                body($($arg),*);
-            }
-            match isa.set() {
-                // SAFETY: an `Isa` of this set exists where the instructions do.
-                #[cfg(target_arch = "x86_64")]
-                $crate::model::kernels::isa::Set::Avx512 => unsafe { avx512($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                $crate::model::kernels::isa::Set::Avx2 => unsafe { avx2($($arg),*) },
-                $crate::model::kernels::isa::Set::Portable => body($($arg),*),
-            }
-        }
-    };
-}
-pub(super) use versions;
-
-/// In a fixed order: halves onto each other.
-#[inline(always)]
-pub(super) fn sum_lanes(mut lanes: [f32; 16]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-    }
-    lanes[0]
-}
+use super::activations::Activations;
+use crate::isa::{sum_lanes, versions};
 
 /// The same order for all: lane `i % 16`, then [`sum_lanes`].
 #[inline(always)]
@@ -85,18 +42,28 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn normalise(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
-    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-        *out = x * scale * weight;
-    }
+fn scale(x: &[f32], eps: f32) -> f32 {
+    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 
 versions! {
     /// Root-mean-square normalisation (arXiv 1910.07467) of `x`, and its 8-bit form.
     fn norm_and_quantize(x: &[f32], weight: &[f32], eps: f32, out: &mut Activations) {
-        normalise(x, weight, eps, &mut out.values);
+        let scale = scale(x, eps);
+        for ((out, x), weight) in out.values.iter_mut().zip(x).zip(weight) {
+            *out = x * scale * weight;
+        }
         out.quantize();
+    }
+}
+
+versions! {
+    /// Root-mean-square normalisation in place.
+    fn norm(x: &mut [f32], weight: &[f32], eps: f32) {
+        let scale = scale(x, eps);
+        for (x, weight) in x.iter_mut().zip(weight) {
+            *x = *x * scale * weight;
+        }
     }
 }
 
@@ -129,6 +96,7 @@ versions! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Isa;
 
     #[test]
     fn exp_is_close_to_the_exact_one_everywhere() {
@@ -184,6 +152,7 @@ mod tests {
                 norm_and_quantize(isa, &wave(0.0), &wave(1.0), 1e-5, &mut normed);
                 gate_and_quantize(isa, &wave(3.0), &wave(4.0), &mut gated);
                 add(isa, &mut sum, &wave(5.0));
+                norm(isa, &mut sum, &wave(6.0), 1e-5);
                 let floats = [normed.values, normed.scales, gated.values, gated.sums, sum].concat();
                 let quants = normed.quants.iter().chain(&gated.quants);
                 let quants = quants.map(|&quant| i32::from(quant).cast_unsigned());
