@@ -62,10 +62,10 @@ fn next(config: &Config, args: &Args, names: &[&str]) -> anyhow::Result<()> {
     for (_, ensemble) in load::ensembles(config, names, &Bars::stderr())?.ensembles {
         let fusion = ensemble.fusion().clone();
         let prompts = if args.chat {
-            let message = Message { role: Role::User, content: args.text.clone() };
-            ensemble.chat_prompts(&[message], fusion)?
+            let message = Message::new(Role::User, args.text.as_str());
+            ensemble.chat_prompts(&[message], &[], fusion)?
         } else {
-            ensemble.text_prompts(&args.text, fusion)
+            ensemble.text_prompts(args.text.as_bytes(), fusion)
         };
         for (member, tokens) in ensemble.members().iter().zip(&prompts.tokens) {
             if !splits.iter().any(|split| split.member == member.name) {

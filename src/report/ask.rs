@@ -6,8 +6,8 @@ use super::{ReportEvent, Run, add, loops::loops};
 use crate::{
     constrain::Constraint,
     engine::{
-        Event, FinishReason, FusionRequest, GenerateError, GenerateRequest, Generation, Prompt,
-        StopConditions, Usage,
+        Event, FinishReason, GenerateError, GenerateRequest, Generation, Prompt, StopConditions,
+        Usage,
     },
     tokenizer::chat::Message,
 };
@@ -67,7 +67,8 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
             Event::Started { prompt_tokens } => {
                 add(&mut answer.usage, Usage { prompt_tokens, ..Usage::default() });
             }
-            Event::Text { text, tokens } => {
+            Event::Prompt { .. } => {}
+            Event::Text { text, tokens, .. } => {
                 answer.usage.completion_tokens += tokens;
                 answer.text.push_str(&text);
                 run.tell(speaker.delta(text, tokens)).await;
@@ -97,12 +98,10 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
 
 async fn admit(run: &Run<'_>, question: Question) -> Result<Generation, GenerateError> {
     let request = GenerateRequest {
-        model: run.request.model.clone(),
-        prompt: Prompt::Chat(question.messages),
         sampling: run.request.sampling_of(question.number),
-        stop: StopConditions { max_tokens: Some(question.max_tokens), strings: Vec::new() },
+        stop: StopConditions { max_tokens: Some(question.max_tokens), ..StopConditions::default() },
         constraint: question.constraint,
-        fusion: FusionRequest::default(),
+        ..GenerateRequest::new(run.request.model.clone(), Prompt::chat(question.messages))
     };
     let (mut pause, longest) = PAUSES;
     loop {

@@ -46,7 +46,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     engine::{Generate, GenerateError, Usage},
-    sampling::SamplingParams,
+    sampling::{self, SamplingParams},
 };
 
 pub use document::{DocumentError, check_destination, write_document};
@@ -105,7 +105,7 @@ impl ReportRequest {
     /// The sampling of generation `number`, see the module's rules.
     fn sampling_of(&self, number: usize) -> SamplingParams {
         SamplingParams {
-            seed: split_mix(self.sampling.seed, number as u64),
+            seed: sampling::split_mix(self.sampling.seed, number as u64),
             ..self.sampling.clone()
         }
     }
@@ -278,27 +278,4 @@ fn add(total: &mut Usage, more: Usage) {
     total.prompt_tokens += more.prompt_tokens;
     total.completion_tokens += more.completion_tokens;
     total.gated = total.gated.into_iter().chain(more.gated).reduce(|a, b| a + b);
-}
-
-/// The `number`-th output, from 0, of SplitMix64 started at `seed` (Steele, Lea and Flood, "Fast
-/// splittable pseudorandom number generators", 2014).
-fn split_mix(seed: u64, number: u64) -> u64 {
-    let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split_mix;
-
-    #[test]
-    fn seeds_are_the_outputs_of_split_mix() {
-        // The generator's published first outputs for the seed 1234567.
-        let published = [6457827717110365317, 3203168211198807973, 9817491932198370423];
-        for (number, expected) in (0..).zip(published) {
-            assert_eq!(split_mix(1234567, number), expected);
-        }
-    }
 }

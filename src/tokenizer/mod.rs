@@ -38,13 +38,14 @@ mod spec;
 mod special;
 mod split;
 mod template;
+mod tools;
 
 pub use encoded::Encoded;
 pub use spec::{Algorithm, DummySpace, MergePair, SpecToken, TokenRole, TokenizerSpec};
 pub use split::PreTokenizer;
 pub use template::ChatError;
 
-use chat::Message;
+use chat::{Message, Tool};
 use encoder::Encoder;
 use special::{Segment, Specials};
 use template::Template;
@@ -219,7 +220,7 @@ impl Tokenizer {
     }
 
     /// The ids of a raw prompt: plain text, after BOS and a dummy space if the model wants them.
-    pub fn prompt(&self, text: &str) -> Vec<TokenId> {
+    pub fn prompt(&self, text: &[u8]) -> Vec<TokenId> {
         self.bos.into_iter().chain(self.prompt_text(text, true)).collect()
     }
 
@@ -231,15 +232,28 @@ impl Tokenizer {
     /// # Errors
     /// If there is no template or it does not take these messages.
     pub fn chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, ChatError> {
-        let marker = special::marker(messages);
-        let rendered = self.render_marked(messages, marker)?;
+        self.chat_with_tools(messages, &[])
+    }
+
+    /// As [`chat`](Self::chat), with functions that the assistant may call. A template that does
+    /// not know them gets a system message and text instead.
+    ///
+    /// # Errors
+    /// As [`chat`](Self::chat).
+    pub fn chat_with_tools(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+    ) -> Result<Vec<TokenId>, ChatError> {
+        let marker = special::marker(messages, tools);
+        let rendered = self.render_marked(messages, tools, marker)?;
         let mut tokens = Vec::new();
         for segment in self.specials.segments(&rendered) {
             match segment {
                 Segment::Special(id) => tokens.push(id),
                 Segment::Text(text) => {
                     let first = tokens.is_empty();
-                    tokens.extend(self.prompt_text(&text.replace(marker, ""), first));
+                    tokens.extend(self.prompt_text(text.replace(marker, "").as_bytes(), first));
                 }
             }
         }
@@ -256,28 +270,34 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`chat`](Self::chat).
-    pub fn render(&self, messages: &[Message]) -> Result<String, ChatError> {
-        let marker = special::marker(messages);
-        Ok(self.render_marked(messages, marker)?.replace(marker, ""))
+    pub fn render(&self, messages: &[Message], tools: &[Tool]) -> Result<String, ChatError> {
+        let marker = special::marker(messages, tools);
+        Ok(self.render_marked(messages, tools, marker)?.replace(marker, ""))
     }
 
     /// A text of a prompt, which may be the first in it.
-    fn prompt_text(&self, text: &str, first: bool) -> Vec<TokenId> {
+    fn prompt_text(&self, text: &[u8], first: bool) -> Vec<TokenId> {
         let spaced = match self.dummy_space {
             DummySpace::Never => false,
-            DummySpace::First => first && !text.starts_with(' '),
+            DummySpace::First => first && !text.starts_with(b" "),
             DummySpace::Every => true,
         };
         if spaced && !text.is_empty() {
-            self.encode(format!(" {text}").as_bytes())
+            self.encode(&[b" ", text].concat())
         } else {
-            self.encode(text.as_bytes())
+            self.encode(text)
         }
     }
 
-    fn render_marked(&self, messages: &[Message], marker: char) -> Result<String, ChatError> {
+    fn render_marked(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+        marker: char,
+    ) -> Result<String, ChatError> {
         let template = self.template.as_ref().ok_or(ChatError::NoTemplate)?;
-        template.render(&self.specials.broken(messages, marker), SystemTime::now())
+        let messages = self.specials.broken(messages, marker);
+        template.render(messages, &self.specials.broken_tools(tools, marker), SystemTime::now())
     }
 }
 
