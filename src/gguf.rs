@@ -158,6 +158,14 @@ impl Gguf {
             .collect()
     }
 
+    pub fn floats(&self, key: &str) -> Result<Vec<f32>, GgufError> {
+        let items = self.value(key)?.to_vec().map_err(|_| self.kind(key, "a list of floats"))?;
+        items
+            .iter()
+            .map(|item| item.to_f32().map_err(|_| self.kind(key, "a list of 32-bit floats")))
+            .collect()
+    }
+
     fn value(&self, key: &str) -> Result<&gguf_file::Value, GgufError> {
         self.files[0]
             .content

@@ -5,7 +5,7 @@
 //! ```text
 //! main -> everything
 //! server -> report -> engine -> ensemble -> {model, vocab, sampling, tokenizer, constrain}
-//! bench -> ensemble
+//! bench, inspect -> ensemble
 //! config, store: used by main only; config names what ensemble and sampling can be set to;
 //! gguf, safetensors -> mapped: leaves under model and tokenizer
 //! isa: a leaf under model and sampling
@@ -27,6 +27,7 @@
 //! | [`ensemble`] | one token step: forward, project, mix, choose, commit | use HTTP, serde, queues |
 //! | [`engine`] | the thread that owns all sequences; [`engine::Generate`] | use axum or wire types |
 //! | [`bench`] | times forwards, steps and first tokens; a table of it | know engine, server, sockets |
+//! | [`inspect`] | lays out how members split a text and what they would say next | read files, know engine, server |
 //! | [`server`] | the OpenAI-compatible HTTP API | use candle, do arithmetic |
 //! | [`report`] | plan, sections in parallel, one document | know that there is an ensemble, open sockets |
 //!
@@ -56,6 +57,7 @@ pub mod constrain;
 pub mod engine;
 pub mod ensemble;
 pub mod gguf;
+pub mod inspect;
 mod isa;
 pub mod mapped;
 pub mod model;

@@ -17,6 +17,7 @@ use tutti::{
     ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member, Settings},
     model::{Device, Pool},
     store::{self, Bars, Progress},
+    tokenizer::Tokenizer,
 };
 
 use super::Files;
@@ -95,6 +96,35 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     let time = since.elapsed();
     bar.note(&format!("loaded in {:.1} s", time.as_secs_f64()));
     Ok(Loaded { ensembles, time, bytes })
+}
+
+/// The tokenizers of the named models and of the members of the named ensembles, each once. A model
+/// need be in no ensemble; weights are not read.
+pub(super) fn tokenizers(
+    config: &Config,
+    names: &[&str],
+    bars: &Bars,
+) -> anyhow::Result<Vec<(String, Tokenizer)>> {
+    let files = Files::open(config)?;
+    let bar = bars.bar();
+    let mut ids: Vec<&str> = Vec::new();
+    for name in names {
+        let ensemble = config.ensembles.iter().find(|ensemble| ensemble.name == *name);
+        let members = ensemble.map_or_else(
+            || vec![*name],
+            |ensemble| ensemble.members.iter().map(|member| member.model.as_str()).collect(),
+        );
+        for id in members {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+    }
+    let load = |id: &str| {
+        let path = files.store.ensure(store::find(&files.manifests, id)?, &bar)?;
+        Ok((id.to_owned(), ensemble::load_tokenizer(&path)?))
+    };
+    ids.into_iter().map(load).collect()
 }
 
 /// An ensemble and each of its members, by the names they can be asked for.

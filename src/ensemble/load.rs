@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Ensemble, Member, vocabulary, weighted};
+use super::{Ensemble, Member, pieces, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
     model::{self, Checkpoint, Decoder, Device, DeviceError, LanguageModel, Pool},
@@ -120,14 +120,25 @@ fn place(
 /// # Errors
 /// As [`load_model`].
 pub fn open_model(path: &Path) -> Result<(Checkpoint, Tokenizer), LoadError> {
-    let wrong = |source| LoadError::Tokenizer { path: path.to_owned(), source };
-    if path.is_dir() {
-        let checkpoint = Checkpoint::from_folder(path)?;
-        return Ok((checkpoint, Tokenizer::from_folder(path).map_err(wrong)?));
-    }
-    let file = Gguf::open(path)?;
-    let checkpoint = Checkpoint::from_gguf(&file)?;
-    Ok((checkpoint, Tokenizer::from_gguf(&file).map_err(wrong)?))
+    let checkpoint = if path.is_dir() {
+        Checkpoint::from_folder(path)?
+    } else {
+        Checkpoint::from_gguf(&Gguf::open(path)?)?
+    };
+    Ok((checkpoint, load_tokenizer(path)?))
+}
+
+/// The tokenizer alone of what [`load_model`] loads.
+///
+/// # Errors
+/// If it is missing, damaged, or of a kind that is not supported.
+pub fn load_tokenizer(path: &Path) -> Result<Tokenizer, LoadError> {
+    let tokenizer = if path.is_dir() {
+        Tokenizer::from_folder(path)
+    } else {
+        Tokenizer::from_gguf(&Gguf::open(path)?)
+    };
+    tokenizer.map_err(|source| LoadError::Tokenizer { path: path.to_owned(), source })
 }
 
 /// Where an ensemble's union map came from.
@@ -148,7 +159,7 @@ pub enum MapOrigin {
 /// As [`Ensemble::new`].
 pub fn load_ensemble(members: Vec<Member>, map_file: &Path) -> (Ensemble, MapOrigin) {
     let members = weighted(members);
-    let vocabularies: Vec<_> = members.iter().map(vocabulary).collect();
+    let vocabularies: Vec<_> = members.iter().map(pieces).collect();
     let prints: Vec<_> = members.iter().map(|member| member.tokenizer.fingerprint()).collect();
     let because = match fs::read(map_file) {
         Ok(file) => match UnionVocab::from_file(&file, &vocabularies, &prints) {
