@@ -53,7 +53,7 @@ pub(super) fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     // All that can be refused is refused before anything is fetched or loaded.
     request.check()?;
     report::check_destination(&args.out)?;
-    let engine = Arc::new(load::engine(config, Some(&request.model), &Bars::stderr())?);
+    let engine = Arc::new(load::engine(config, &[&request.model], &Bars::stderr())?);
     let mut progress = if io::stderr().is_terminal() {
         Progress::bars(ProgressDrawTarget::stderr())
     } else {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{
     EngineConfig, Event, FinishReason, GenerateError, Place, ScoredPiece, Usage,
+    counters::Tally,
     output::{Output, Released},
 };
 use crate::{
@@ -48,6 +49,7 @@ struct Running {
 pub(super) struct Worker {
     jobs: Receiver<Job>,
     config: EngineConfig,
+    tally: Arc<Tally>,
     queue: VecDeque<Job>,
     running: Vec<Running>,
     /// One for each ensemble that has been asked for anything.
@@ -62,8 +64,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const EVENTS_A_STEP: usize = 5;
 
 impl Worker {
-    pub(super) fn new(jobs: Receiver<Job>, config: EngineConfig) -> Self {
-        Self { jobs, config, queue: VecDeque::new(), running: Vec::new(), workspaces: Vec::new() }
+    pub(super) fn new(jobs: Receiver<Job>, config: EngineConfig, tally: Arc<Tally>) -> Self {
+        let (queue, running, workspaces) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { jobs, config, tally, queue, running, workspaces }
     }
 
     /// Runs until the engine is dropped.
@@ -71,8 +74,13 @@ impl Worker {
         while self.receive() {
             self.admit();
             self.retire();
+            self.tally.set_running(self.running.len());
             self.step();
+            for (ensemble, work) in &self.workspaces {
+                self.tally.set_times(ensemble, work);
+            }
             self.retire();
+            self.tally.set_running(self.running.len());
         }
         let left = self.queue.iter().chain(self.running.iter().map(|running| &running.job));
         for job in left {
@@ -142,6 +150,7 @@ impl Worker {
     fn retire(&mut self) {
         let ended = self.running.extract_if(.., |running| running.job.events.is_closed());
         for Running { job, sound, .. } in ended {
+            self.tally.add_ended(&job.ensemble, &job.sequence);
             let work =
                 self.workspaces.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &job.ensemble));
             if let Some((_, work)) = work.filter(|_| sound) {
