@@ -14,6 +14,7 @@ mod model;
 mod npm;
 mod real;
 mod report;
+mod scores;
 mod scripted;
 mod sentencepiece;
 mod server;
