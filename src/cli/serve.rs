@@ -59,8 +59,15 @@ async fn stop_signal() {
     });
 }
 
+/// What asks the process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
 /// Resolves at Ctrl-C or, where there is one, a termination signal.
-async fn signalled() {
+pub(super) async fn signalled() -> Signal {
     let interrupt = async {
         if signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
@@ -76,7 +83,7 @@ async fn signalled() {
     #[cfg(not(unix))]
     let terminate = std::future::pending::<()>();
     tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
+        () = interrupt => Signal::Interrupt,
+        () = terminate => Signal::Terminate,
     }
 }
