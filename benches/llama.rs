@@ -143,7 +143,7 @@ impl Comparison {
         }
         let member = |(name, _, loaded): &(&'static str, PathBuf, LoadedModel)| {
             let LoadedModel { model, tokenizer } = loaded.clone();
-            Member { name: (*name).to_owned(), model, tokenizer, weight: 0.5 }
+            Member::new((*name).to_owned(), model, tokenizer, 0.5)
         };
         let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocab-maps/duet.map");
         let (ensemble, _) = ensemble::load_ensemble(models.iter().map(member).collect(), &map);

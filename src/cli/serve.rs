@@ -1,17 +1,21 @@
 //! `tutti serve`.
 
-use std::{io::Write, sync::Arc};
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use axum::http::HeaderValue;
 use tokio::{net::TcpListener, signal};
 use tutti::{
     config::Config,
     engine::Generate,
-    server::{self, ServerConfig},
+    server::{self, ApiKeys, ServerConfig},
     store::Bars,
 };
 
 use super::load;
+
+/// API keys beside those of the file, between commas.
+const ENV_API_KEYS: &str = "TUTTI_API_KEYS";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -36,18 +40,48 @@ async fn serve(config: &Config, args: &Args) -> anyhow::Result<()> {
     let listener = TcpListener::bind((host.as_str(), port)).await.with_context(|| {
         format!("cannot listen on {host}:{port}; choose another with --host and --port")
     })?;
+    let server = server_config(config)?;
     let engine = Arc::new(load::engine(config, None, &Bars::stderr())?);
     let names: Vec<_> = engine.models().into_iter().map(|card| card.name).collect();
     let (mut out, address) = (std::io::stdout(), listener.local_addr()?);
     writeln!(out, "serving {} on http://{address}/v1", names.join(", "))?;
     out.flush()?;
-    let server = ServerConfig {
+    Ok(server::serve(listener, engine, server, stop_signal()).await?)
+}
+
+fn server_config(config: &Config) -> anyhow::Result<ServerConfig> {
+    let settings = &config.server;
+    let origin = |origin: &String| {
+        HeaderValue::from_str(origin).with_context(|| format!("{origin} cannot be an origin"))
+    };
+    Ok(ServerConfig {
         sampling: config.sampling.clone(),
         max_body_bytes: settings.max_body_bytes,
-        grace: std::time::Duration::from_secs(settings.grace_seconds.into()),
+        max_requests: settings.max_requests,
+        max_tokens: settings.max_tokens,
+        api_keys: api_keys(settings.api_keys_file.as_deref())?,
+        cors_origins: settings.cors_origins.iter().map(origin).collect::<Result<_, _>>()?,
+        strict_params: settings.strict_params,
+        log_prompts: settings.log_prompts,
+        grace: Duration::from_secs(settings.grace_seconds.into()),
         ..ServerConfig::default()
-    };
-    Ok(server::serve(listener, engine, server, stop_signal()).await?)
+    })
+}
+
+/// The file's and the environment's. A file without any would let everybody in, which nobody who
+/// names one wants.
+fn api_keys(file: Option<&Path>) -> anyhow::Result<ApiKeys> {
+    let mut keys = ApiKeys::parse(&std::env::var(ENV_API_KEYS).unwrap_or_default());
+    if let Some(file) = file {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the API keys of {}", file.display()))?;
+        let of_file = ApiKeys::parse(&text);
+        if of_file.is_empty() {
+            bail!("{} has no API key; write one a line, or leave it out", file.display());
+        }
+        keys = keys.and(of_file);
+    }
+    Ok(keys)
 }
 
 /// Resolves at the first signal to stop; a second one does not wait for running requests.

@@ -7,6 +7,9 @@ use super::{
 };
 use crate::sampling::SamplingParams;
 
+/// Each may hold a body of the largest size.
+const MOST_REQUESTS: usize = 1 << 20;
+
 /// A key and what is wrong with its value.
 struct Problem {
     key: String,
@@ -31,7 +34,7 @@ fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
         paths: paths(raw.paths, folder)?,
         engine: engine(&raw.engine, &defaults.engine)?,
         sampling: sampling(&raw.sampling, &defaults.sampling)?,
-        server: server(raw.server, defaults.server)?,
+        server: server(raw.server, defaults.server, folder)?,
         ensembles,
     })
 }
@@ -92,7 +95,11 @@ fn sampling(raw: &raw::Sampling, defaults: &SamplingParams) -> Result<SamplingPa
     })
 }
 
-fn server(raw: raw::Server, defaults: ServerSettings) -> Result<ServerSettings, Problem> {
+fn server(
+    raw: raw::Server,
+    defaults: ServerSettings,
+    folder: &Path,
+) -> Result<ServerSettings, Problem> {
     let host = raw.host.unwrap_or(defaults.host);
     if host.trim().is_empty() {
         return Err(problem("server.host", "is empty; \"0.0.0.0\" listens on every interface"));
@@ -101,12 +108,40 @@ fn server(raw: raw::Server, defaults: ServerSettings) -> Result<ServerSettings, 
     if max_body_bytes == 0 {
         return Err(problem("server.max_body_bytes", "is 0, which would refuse every request"));
     }
+    let max_requests = raw.max_requests.unwrap_or(defaults.max_requests);
+    if !(1..=MOST_REQUESTS).contains(&max_requests) {
+        let reason = format!("is {max_requests}; it must be between 1 and {MOST_REQUESTS}");
+        return Err(problem("server.max_requests", reason));
+    }
+    if raw.api_keys_file.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+        let reason = "is empty; name a file or leave the key out";
+        return Err(problem("server.api_keys_file", reason));
+    }
     Ok(ServerSettings {
         host,
         port: raw.port.unwrap_or(defaults.port),
         max_body_bytes,
+        max_requests,
+        max_tokens: raw.max_tokens.map_or(defaults.max_tokens, |most| (most > 0).then_some(most)),
+        api_keys_file: raw.api_keys_file.map(|file| folder.join(file)),
+        cors_origins: origins(raw.cors_origins.unwrap_or(defaults.cors_origins))?,
+        strict_params: raw.strict_params.unwrap_or(defaults.strict_params),
+        log_prompts: raw.log_prompts.unwrap_or(defaults.log_prompts),
         grace_seconds: raw.grace_seconds.unwrap_or(defaults.grace_seconds),
     })
+}
+
+/// An origin is what browsers send: a scheme, a host, perhaps a port, and no path.
+fn origins(origins: Vec<String>) -> Result<Vec<String>, Problem> {
+    for (index, origin) in origins.iter().enumerate() {
+        let host = origin.split_once("://").map(|(_, host)| host).unwrap_or_default();
+        let visible = origin.bytes().all(|byte| byte.is_ascii_graphic());
+        if origin != "*" && (host.is_empty() || host.contains('/') || !visible) {
+            let reason = format!("is `{origin}`; write it as \"https://example.org\", or \"*\"");
+            return Err(problem(format!("server.cors_origins[{index}]"), reason));
+        }
+    }
+    Ok(origins)
 }
 
 fn ensembles(raw: Vec<raw::Ensemble>) -> Result<Vec<EnsembleConfig>, Problem> {

@@ -67,6 +67,18 @@ pub struct ServerSettings {
     /// 0 takes any free port.
     pub port: u16,
     pub max_body_bytes: usize,
+    /// Requests that are answered at once, those that wait in the engine's queue included.
+    pub max_requests: usize,
+    /// The most tokens of a chat's answer that names no limit; `None` is the end of the context.
+    pub max_tokens: Option<usize>,
+    /// A file of API keys, one a line.
+    pub api_keys_file: Option<PathBuf>,
+    /// Origins whose web pages may ask, `*` for all.
+    pub cors_origins: Vec<String>,
+    /// Requests with fields that are not used are refused.
+    pub strict_params: bool,
+    /// Prompts go to the log.
+    pub log_prompts: bool,
     /// Seconds that running requests may go on after the shutdown signal.
     pub grace_seconds: u32,
 }
@@ -165,6 +177,12 @@ impl Default for Config {
                 host: "127.0.0.1".to_owned(),
                 port: 8080,
                 max_body_bytes: 8 << 20,
+                max_requests: 256,
+                max_tokens: None,
+                api_keys_file: None,
+                cors_origins: Vec::new(),
+                strict_params: false,
+                log_prompts: false,
                 grace_seconds: 10,
             },
             ensembles: vec![EnsembleConfig {

@@ -80,8 +80,12 @@ fn sampling(sampling: &SamplingParams) -> String {
 }
 
 fn server(server: &ServerSettings) -> String {
-    let ServerSettings { host, port, max_body_bytes, grace_seconds } = server;
-    let host = quoted(host);
+    let ServerSettings { port, max_body_bytes, max_requests, grace_seconds, .. } = server;
+    let ServerSettings { strict_params, log_prompts, .. } = server;
+    let host = quoted(&server.host);
+    let max_tokens = server.max_tokens.unwrap_or(0);
+    let api_keys_file = optional_path("api_keys_file", server.api_keys_file.as_deref());
+    let cors_origins = Value::from(server.cors_origins.clone());
     format!(
         "[server]\n\
          host = {host}\n\
@@ -89,6 +93,20 @@ fn server(server: &ServerSettings) -> String {
          port = {port}\n\
          # Larger request bodies are refused.\n\
          max_body_bytes = {max_body_bytes}\n\
+         # Requests that are answered at once, those in the queue included; more are refused.\n\
+         max_requests = {max_requests}\n\
+         # The most tokens of a chat's answer that names no limit; 0 goes on to the end of the\n\
+         # context.\n\
+         max_tokens = {max_tokens}\n\
+         # A file of API keys, one a line; the environment's TUTTI_API_KEYS adds more, between\n\
+         # commas. Without any everybody may ask.\n\
+         {api_keys_file}\n\
+         # Origins whose web pages may ask, such as \"https://example.org\"; \"*\" is all.\n\
+         cors_origins = {cors_origins}\n\
+         # Refuse requests with fields that are not used; else `x-ignored-params` names them.\n\
+         strict_params = {strict_params}\n\
+         # Put prompts into the log.\n\
+         log_prompts = {log_prompts}\n\
          # How long running requests may go on after a shutdown signal.\n\
          grace_seconds = {grace_seconds}\n"
     )

@@ -49,6 +49,12 @@ pub(super) struct Server {
     pub(super) host: Option<String>,
     pub(super) port: Option<u16>,
     pub(super) max_body_bytes: Option<usize>,
+    pub(super) max_requests: Option<usize>,
+    pub(super) max_tokens: Option<usize>,
+    pub(super) api_keys_file: Option<PathBuf>,
+    pub(super) cors_origins: Option<Vec<String>>,
+    pub(super) strict_params: Option<bool>,
+    pub(super) log_prompts: Option<bool>,
     pub(super) grace_seconds: Option<u32>,
 }
 

@@ -50,6 +50,12 @@ min_p = 0.05
 host = "0.0.0.0"
 port = 9
 max_body_bytes = 1000
+max_requests = 11
+max_tokens = 12
+api_keys_file = "keys.txt"
+cors_origins = ["https://a.example:8443", "http://localhost:3000"]
+strict_params = true
+log_prompts = true
 grace_seconds = 2
 [[ensemble]]
 name = "trio"
@@ -88,6 +94,10 @@ fn every_key_is_read() {
         (server.host.as_str(), server.port, server.max_body_bytes, server.grace_seconds),
         ("0.0.0.0", 9, 1000, 2)
     );
+    assert_eq!((server.max_requests, server.max_tokens), (11, Some(12)));
+    assert_eq!(server.api_keys_file, Some(PathBuf::from("keys.txt")));
+    assert_eq!(server.cors_origins, ["https://a.example:8443", "http://localhost:3000"]);
+    assert!(server.strict_params && server.log_prompts);
     assert_eq!(config.ensembles.len(), 2);
     assert_eq!(config.ensembles[1].members[0].weight, 1.0);
 }
@@ -163,6 +173,11 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ("[sampling]\nmin_p = -0.1".to_owned(), "sampling.min_p"),
         ("[server]\nhost = \" \"".to_owned(), "server.host"),
         ("[server]\nmax_body_bytes = 0".to_owned(), "server.max_body_bytes"),
+        ("[server]\nmax_requests = 0".to_owned(), "server.max_requests"),
+        ("[server]\nmax_requests = 99999999".to_owned(), "server.max_requests"),
+        ("[server]\napi_keys_file = \"\"".to_owned(), "server.api_keys_file"),
+        ("[server]\ncors_origins = [\"*\", \"example.org\"]".to_owned(), "server.cors_origins[1]"),
+        ("[server]\ncors_origins = [\"http://a.example/\"]".to_owned(), "server.cors_origins[0]"),
         ("ensemble = []".to_owned(), "ensemble"),
         (ensemble(""), "ensemble[0].members"),
         (ensemble("{ model = \"\" }"), "ensemble[0].members[0].model"),

@@ -17,6 +17,7 @@ use std::{
     thread::JoinHandle,
 };
 
+pub use crate::ensemble::{FusionRequest, Rule, RuleError, WeightsRequest};
 pub use request::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt,
     StopConditions, Usage,
@@ -29,7 +30,7 @@ use crate::{
         output::Output,
         worker::{Job, Worker},
     },
-    ensemble::{Ensemble, Sequence, StartError},
+    ensemble::{Ensemble, FusionError, Sequence, StartError},
 };
 
 /// How much an engine takes on.
@@ -133,7 +134,8 @@ impl Generate for Engine {
         let ensemble = self.ensemble(&request.model)?;
         let place = self.reserve()?;
         let Prompt::Chat(messages) = &request.prompt;
-        let prompts = ensemble.chat_prompts(messages)?;
+        let fusion = ensemble.fuse(&request.fusion)?;
+        let prompts = ensemble.chat_prompts(messages, fusion)?;
         let sequence =
             Sequence::new(ensemble, prompts, request.sampling, request.constraint.as_ref())?;
         let (events, received) = mpsc::channel(EVENTS);
@@ -160,6 +162,12 @@ impl Drop for Engine {
             // A panic of the thread has already ended every stream; there is no one left to tell.
             let _ = thread.join();
         }
+    }
+}
+
+impl From<FusionError> for GenerateError {
+    fn from(error: FusionError) -> Self {
+        Self::Fusion { param: error.param(), reason: error.to_string() }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use tokio::sync::mpsc;
 
-use crate::{constrain::Constraint, sampling::SamplingParams, tokenizer::chat::Message};
+use crate::{
+    constrain::Constraint, ensemble::FusionRequest, sampling::SamplingParams,
+    tokenizer::chat::Message,
+};
 
 /// All that `report`, `eval` and the server's handlers see of generation.
 pub trait Generate: Send + Sync + 'static {
@@ -32,6 +35,7 @@ pub struct GenerateRequest {
     pub sampling: SamplingParams,
     pub stop: StopConditions,
     pub constraint: Option<Constraint>,
+    pub fusion: FusionRequest,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +63,11 @@ pub enum Event {
     Text {
         text: String,
         tokens: usize,
+    },
+    /// A member was lost and the generation goes on without it.
+    Warning {
+        member: String,
+        reason: String,
     },
     Finished {
         reason: FinishReason,
@@ -116,6 +125,9 @@ pub enum GenerateError {
     Template { member: String, reason: String },
     #[error("the constraint cannot be enforced: {reason}")]
     Constraint { reason: String },
+    /// `param` is the part of the request that is wrong, as it is called there.
+    #[error("`{param}` {reason}")]
+    Fusion { param: &'static str, reason: String },
     #[error("{waiting} requests wait already; try again later")]
     QueueFull { waiting: usize },
     #[error("the engine has stopped")]

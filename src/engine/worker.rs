@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{EngineConfig, Event, FinishReason, GenerateError, Place, Usage, output::Output};
 use crate::{
-    ensemble::{Ensemble, Sequence, Step, StepError, Workspace},
+    ensemble::{Ensemble, Sequence, Step, StepError, Warning, Workspace},
     vocab::Piece,
 };
 
@@ -52,7 +52,8 @@ pub(super) struct Worker {
 /// How often a thread that only waits for slow readers looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// The most events one step sends: the start, a text, the text held back, the end.
+/// The most events one step sends but for warnings, of which there may be one a member: the start,
+/// a text, the text held back, the end.
 const EVENTS_A_STEP: usize = 4;
 
 impl Worker {
@@ -170,10 +171,15 @@ fn step_group(ensemble: &Ensemble, group: &mut [&mut Running], work: &mut Worksp
 
 impl Running {
     fn can_send(&self) -> bool {
-        self.job.events.capacity() >= EVENTS_A_STEP
+        let warnings = self.job.ensemble.members().len();
+        self.job.events.capacity() >= EVENTS_A_STEP + warnings
     }
 
     fn advance(&mut self, ensemble: &Ensemble, result: Result<Step, StepError>) {
+        for Warning { member, reason } in self.job.sequence.warnings() {
+            tracing::warn!(member, reason, "a member failed; the generation goes on without it");
+            self.send(Event::Warning { member, reason });
+        }
         let id = match result {
             Ok(Step::Prefill) => return,
             Ok(Step::Chose(id)) => id,
@@ -243,10 +249,9 @@ impl Running {
 fn failure(error: StepError) -> GenerateError {
     let reason = error.to_string();
     match error {
-        StepError::Member { member, source } => {
-            GenerateError::Member { member, reason: source.to_string() }
+        StepError::Member { member, cause } => {
+            GenerateError::Member { member, reason: cause.to_string() }
         }
-        StepError::NotFinite { member } => GenerateError::Member { member, reason },
         StepError::NoMass => GenerateError::Member { member: "the mixture".to_owned(), reason },
         StepError::Constraint(_) => GenerateError::Constraint { reason },
     }

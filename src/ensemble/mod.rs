@@ -17,30 +17,30 @@
 //!
 //! A member of weight 0 is never run.
 
+mod fusion;
 mod load;
+mod mix;
 mod prefix;
 mod sequence;
+mod step;
 #[cfg(test)]
 mod tests;
 mod workspace;
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Instant,
-};
+use std::sync::{Arc, OnceLock};
 
+pub use fusion::{Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, WeightsRequest};
 pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model};
 pub use prefix::Prefixes;
-pub use sequence::{Sequence, StartError};
+pub use sequence::{Prompts, Sequence, StartError, Warning};
+pub use step::{Failure, Step, StepError};
 pub use workspace::{Times, Workspace};
 
-use prefix::Start;
-
 use crate::{
-    constrain::{ConstrainError, Grammars},
-    model::{self, LanguageModel, ModelError, Row, Want},
+    constrain::Grammars,
+    model::LanguageModel,
     tokenizer::{TokenKind, Tokenizer, chat::Message},
-    vocab::{Piece, TokenId, UnionId, UnionVocab, VocabMap},
+    vocab::{Piece, TokenId, UnionVocab, VocabMap},
 };
 
 /// One model of an ensemble.
@@ -51,6 +51,20 @@ pub struct Member {
     pub tokenizer: Arc<Tokenizer>,
     /// Its share of the mixture, relative to the other members'.
     pub weight: f32,
+    /// Its logits are divided by this before anything else, so that a model that is too sure of
+    /// itself does not drown the others; 1 leaves them as they are.
+    pub temperature: f32,
+}
+
+impl Member {
+    pub fn new(
+        name: String,
+        model: Arc<dyn LanguageModel>,
+        tokenizer: Arc<Tokenizer>,
+        weight: f32,
+    ) -> Self {
+        Self { name, model, tokenizer, weight, temperature: 1.0 }
+    }
 }
 
 /// Members with a union vocabulary. Immutable: everything of one generation is in its
@@ -59,35 +73,11 @@ pub struct Ensemble {
     members: Vec<Member>,
     maps: Vec<VocabMap>,
     union: UnionVocab,
-    /// If all members share one tokenizer: its token for each piece but `End`.
-    shared_tokens: Option<Vec<Option<TokenId>>>,
+    /// Each member's token for each piece but `End`, made when it is first needed.
+    tokens: Vec<OnceLock<Vec<Option<TokenId>>>>,
+    fusion: Fusion,
     grammars: OnceLock<Grammars>,
 }
-
-/// What one step did for one sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Some member has not seen the whole text yet; nothing was chosen.
-    Prefill,
-    /// This piece was chosen and, unless it is `End`, committed to every member.
-    Chose(UnionId),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {
-    #[error("`{member}` failed: {source}")]
-    Member { member: String, source: ModelError },
-    #[error("`{member}` gave logits that are not numbers")]
-    NotFinite { member: String },
-    #[error("the mixture has no mass")]
-    NoMass,
-    #[error(transparent)]
-    Constraint(#[from] ConstrainError),
-}
-
-/// Rows of up to this many tokens are decode rows: a chosen piece and what re-tokenization rolled
-/// back. They are never put off; longer ones share the step's prefill budget.
-const DECODE_ROW: usize = 16;
 
 impl Ensemble {
     /// Builds the union of the members' vocabularies; members of weight 0 are left out. The other
@@ -104,10 +94,14 @@ impl Ensemble {
 
     /// `members` are as [`weighted`] gives them, and `maps` are theirs.
     fn with_union(members: Vec<Member>, union: UnionVocab, maps: Vec<VocabMap>) -> Self {
-        let first = members[0].tokenizer.fingerprint();
-        let shared = members.iter().all(|member| member.tokenizer.fingerprint() == first);
-        let shared_tokens = shared.then(|| tokens_of(&union, &maps[0]));
-        Self { members, maps, union, shared_tokens, grammars: OnceLock::new() }
+        let tokens = members.iter().map(|_| OnceLock::new()).collect();
+        let fusion = Fusion::of(&members);
+        Self { members, maps, union, tokens, fusion, grammars: OnceLock::new() }
+    }
+
+    /// How its members are fused where a request does not say.
+    pub fn fusion(&self) -> &Fusion {
+        &self.fusion
     }
 
     /// The members that run, in order, weights summing to 1.
@@ -129,25 +123,33 @@ impl Ensemble {
         self.members.iter().map(|m| m.model.context_length()).min().expect("there is a member")
     }
 
-    /// The conversation in each member's own template, the assistant's turn opened.
+    /// The conversation in the own template of each member that takes part, the assistant's turn
+    /// opened.
     ///
     /// # Errors
     /// If a member's template refuses the messages.
-    pub fn chat_prompts(&self, messages: &[Message]) -> Result<Vec<Vec<TokenId>>, StartError> {
-        self.members
-            .iter()
-            .map(|member| {
-                member.tokenizer.chat(messages).map_err(|error| StartError::Template {
-                    member: member.name.clone(),
-                    reason: error.to_string(),
-                })
+    pub fn chat_prompts(
+        &self,
+        messages: &[Message],
+        fusion: Fusion,
+    ) -> Result<Prompts, StartError> {
+        let prompt = |(index, member): (usize, &Member)| {
+            if !fusion.is_active(index) {
+                return Ok(Vec::new());
+            }
+            member.tokenizer.chat(messages).map_err(|error| StartError::Template {
+                member: member.name.clone(),
+                reason: error.to_string(),
             })
-            .collect()
+        };
+        let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
+        Ok(Prompts { tokens, fusion })
     }
 
     /// A text as each member's own tokens, to be continued.
-    pub fn text_prompts(&self, text: &str) -> Vec<Vec<TokenId>> {
-        self.members.iter().map(|member| member.tokenizer.prompt(text)).collect()
+    pub fn text_prompts(&self, text: &str, fusion: Fusion) -> Prompts {
+        let prompt = |member: &Member| member.tokenizer.prompt(text);
+        Prompts { tokens: self.members.iter().map(prompt).collect(), fusion }
     }
 
     /// The compiler of constraints over this union, built when it is first needed.
@@ -155,131 +157,9 @@ impl Ensemble {
         self.grammars.get_or_init(|| Grammars::new(&self.union))
     }
 
-    /// One step of each sequence. A step forwards every sequence's few new tokens, and at most
-    /// `work.prefill` tokens a member of texts that it has still to read, first come first served;
-    /// what two of them, or one and a kept one, begin with alike is read once. What a sequence
-    /// gets does not depend on the others.
-    ///
-    /// # Panics
-    /// If `work` is another ensemble's.
-    pub fn step(
-        &self,
-        sequences: &mut [&mut Sequence],
-        work: &mut Workspace,
-    ) -> Vec<Result<Step, StepError>> {
-        assert_eq!(work.mix.len(), self.union.size(), "a workspace is made for its ensemble");
-        let mut lap = Instant::now();
-        for member in 0..self.members.len() {
-            let forwarded = self.forward(member, sequences, work.prefill, &work.prefixes);
-            workspace::lap(&mut lap, &mut work.times.forward[member]);
-            if let Err(source) = forwarded {
-                // The cause is not of one row alone, so no row of this call can go on.
-                let failed = |_: &&mut Sequence| {
-                    Err(StepError::Member {
-                        member: self.members[member].name.clone(),
-                        source: source.clone(),
-                    })
-                };
-                return sequences.iter().map(failed).collect();
-            }
-        }
-        sequences.iter_mut().map(|sequence| self.choose_and_commit(sequence, work)).collect()
-    }
-
-    /// Brings one member's caches up to date and leaves the logits after the last token.
-    fn forward(
-        &self,
-        member: usize,
-        sequences: &mut [&mut Sequence],
-        mut prefill: usize,
-        prefixes: &Prefixes,
-    ) -> Result<(), ModelError> {
-        let mut waits = vec![false; sequences.len()];
-        for index in 0..sequences.len() {
-            if sequences[index].states[member].cache.tokens().is_empty() {
-                match prefix::start(member, sequences, index, prefixes) {
-                    Start::Alone => {}
-                    Start::From(cache) => sequences[index].states[member].cache = cache,
-                    Start::Wait => waits[index] = true,
-                }
-            }
-        }
-        let mut rows = Vec::new();
-        for (sequence, waits) in sequences.iter_mut().zip(waits) {
-            let state = &mut sequence.states[member];
-            if state.ready || waits {
-                continue;
-            }
-            let held = state.cache.tokens().len();
-            let rest = state.cache.sync(&state.target);
-            state.rolled_back += held.saturating_sub(state.target.len() - rest.len());
-            let (tokens, want) = if rest.len() <= DECODE_ROW {
-                (rest, Want::Last)
-            } else {
-                let taken = rest.len().min(prefill);
-                prefill -= taken;
-                (&rest[..taken], if taken == rest.len() { Want::Last } else { Want::Nothing })
-            };
-            if tokens.is_empty() {
-                continue;
-            }
-            state.ready = want == Want::Last;
-            rows.push(Row { cache: &mut state.cache, tokens, want, logits: &mut state.logits });
-        }
-        if rows.is_empty() { Ok(()) } else { self.members[member].model.forward(&mut rows) }
-    }
-
-    fn choose_and_commit(
-        &self,
-        sequence: &mut Sequence,
-        work: &mut Workspace,
-    ) -> Result<Step, StepError> {
-        if !sequence.states.iter().all(|state| state.ready) {
-            return Ok(Step::Prefill);
-        }
-        let Workspace { mix, times, .. } = work;
-        let mut lap = Instant::now();
-        self.mix(sequence, mix)?;
-        workspace::lap(&mut lap, &mut times.mix);
-        if let Some(matching) = &mut sequence.matching {
-            matching.mask(mix)?;
-        }
-        let index = sequence.sampler.sample(mix).ok_or(StepError::NoMass)?;
-        let id = UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces"));
-        if let Some(matching) = &mut sequence.matching {
-            matching.commit(id)?;
-        }
-        workspace::lap(&mut lap, &mut times.choose);
-        self.commit(sequence, id);
-        workspace::lap(&mut lap, &mut times.commit);
-        Ok(Step::Chose(id))
-    }
-
-    /// The weighted arithmetic mean of the members' distributions, into `mix`.
-    fn mix(&self, sequence: &mut Sequence, mix: &mut [f32]) -> Result<(), StepError> {
-        mix.fill(0.0);
-        for ((member, map), state) in self.members.iter().zip(&self.maps).zip(&mut sequence.states)
-        {
-            map.mask(&mut state.logits);
-            model::softmax(&mut state.logits)
-                .ok_or_else(|| StepError::NotFinite { member: member.name.clone() })?;
-            map.project_into(&state.logits, member.weight, mix);
-        }
-        Ok(())
-    }
-
-    fn commit(&self, sequence: &mut Sequence, id: UnionId) {
-        let Piece::Bytes(bytes) = self.union.piece(id) else { return };
-        for (member, state) in self.members.iter().zip(&mut sequence.states) {
-            match &self.shared_tokens {
-                Some(tokens) => {
-                    let token = tokens[id.0 as usize].expect("the chosen piece is a token");
-                    state.text.append_token(&member.tokenizer, token);
-                }
-                None => state.text.append(&member.tokenizer, bytes),
-            }
-            state.retarget();
-        }
+    /// The member's first token for each piece of the union; none for `End`.
+    fn tokens(&self, member: usize) -> &[Option<TokenId>] {
+        self.tokens[member].get_or_init(|| tokens_of(&self.union, &self.maps[member]))
     }
 }
 

@@ -10,16 +10,27 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::atomic::{AtomicUsize, Ordering},
+    num::NonZeroUsize,
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
+
+mod failures;
+mod rules;
 
 use super::*;
 use crate::{
     constrain::Constraint,
-    model::KvCache,
+    model::{KvCache, ModelError, Pool, Row, Want},
     sampling::{Sampler, SamplingParams},
     tokenizer::{PreTokenizer, SpecToken, TokenRole, TokenizerSpec},
+    vocab::UnionId,
 };
+
+/// Several sequences are chosen for at once.
+static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(NonZeroUsize::new(3).unwrap()));
 
 struct Toy {
     seed: u64,
@@ -46,6 +57,10 @@ impl LanguageModel for Toy {
 
     fn new_cache(&self) -> KvCache {
         KvCache::default()
+    }
+
+    fn pool(&self) -> Option<&Pool> {
+        Some(&POOL)
     }
 
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
@@ -84,12 +99,8 @@ fn tokenizer(words: &[&str]) -> Arc<Tokenizer> {
 
 fn member(seed: u64, weight: f32, words: &[&str]) -> Member {
     let padding = if seed % 2 == 1 { 2 } else { 0 };
-    Member {
-        name: format!("toy-{seed}"),
-        model: Arc::new(Toy::new(seed, words.len() + 1 + padding, 1000)),
-        tokenizer: tokenizer(words),
-        weight,
-    }
+    let model = Arc::new(Toy::new(seed, words.len() + 1 + padding, 1000));
+    Member::new(format!("toy-{seed}"), model, tokenizer(words), weight)
 }
 
 fn sampled(seed: u64) -> SamplingParams {
@@ -100,8 +111,13 @@ fn greedy() -> SamplingParams {
     SamplingParams { temperature: 0.0, ..SamplingParams::default() }
 }
 
+/// Under the ensemble's own fusion.
+fn prompts(ensemble: &Ensemble, text: &str) -> Prompts {
+    ensemble.text_prompts(text, ensemble.fusion().clone())
+}
+
 fn start(ensemble: &Ensemble, params: &SamplingParams) -> Sequence {
-    let prompts = ensemble.text_prompts("ab c");
+    let prompts = prompts(ensemble, "ab c");
     Sequence::new(ensemble, prompts, params.clone(), None).unwrap()
 }
 
@@ -196,36 +212,6 @@ fn the_order_of_the_members_changes_nothing() {
 }
 
 #[test]
-fn the_mass_is_one_and_the_end_gets_the_mean_of_the_stop_masses() {
-    for seed in 0..40 {
-        let weights = [0.3, 0.7];
-        let ensemble = Ensemble::new(vec![
-            member(seed, weights[0], LARGE),
-            member(seed + 1, weights[1], SMALL),
-        ]);
-        let mut sequence = start(&ensemble, &greedy());
-        for member in 0..2 {
-            ensemble.forward(member, &mut [&mut sequence], 100, &Prefixes::new(0)).unwrap();
-        }
-        let stop_mass = |state: &super::sequence::MemberState, tokens: usize| {
-            let sum: f64 = state.logits[..=tokens].iter().map(|&x| f64::from(x).exp()).sum();
-            f64::from(state.logits[tokens]).exp() / sum
-        };
-        let stops = [
-            stop_mass(&sequence.states[0], LARGE.len()),
-            stop_mass(&sequence.states[1], SMALL.len()),
-        ];
-        let mut mix = vec![0.0; ensemble.union().size()];
-        ensemble.mix(&mut sequence, &mut mix).unwrap();
-        let mass: f64 = mix.iter().map(|&p| f64::from(p)).sum();
-        assert!((mass - 1.0).abs() < 1e-6, "{mass}");
-        let expected = f64::from(weights[0]) * stops[0] + f64::from(weights[1]) * stops[1];
-        let end = f64::from(mix[ensemble.union().end().0 as usize]);
-        assert!((end - expected).abs() < 1e-6, "{end} {expected}");
-    }
-}
-
-#[test]
 fn every_member_holds_the_canonical_tokens_of_the_text_at_every_step() {
     let mut rolled_back = 0;
     for seed in 0..40 {
@@ -276,10 +262,10 @@ fn warm_caches_choose_what_cold_caches_choose() {
 fn sequences_stepped_together_write_what_each_writes_alone() {
     for budget in [1, 3, 1000] {
         let ensemble = Ensemble::new(vec![member(1, 0.5, SMALL), member(2, 0.5, LARGE)]);
-        let prompts =
+        let texts =
             ["a", "ab c ab c ab c ab c ab c ab c ab c ab c", "c c c c c c c c c c c c c c c c c"];
         let open = |seed: usize| {
-            let tokens = ensemble.text_prompts(prompts[seed]);
+            let tokens = prompts(&ensemble, texts[seed]);
             Sequence::new(&ensemble, tokens, sampled(seed as u64), None).unwrap()
         };
         let mut together: Vec<Sequence> = (0..3).map(open).collect();
@@ -317,7 +303,7 @@ fn a_constraint_holds_whatever_the_members_would_have_said() {
     });
     for seed in 0..20 {
         let constraint = Constraint::JsonSchema(schema.clone());
-        let prompts = ensemble.text_prompts("[");
+        let prompts = prompts(&ensemble, "[");
         let mut sequence =
             Sequence::new(&ensemble, prompts, sampled(seed), Some(&constraint)).unwrap();
         while !sequence.is_complete() {
@@ -344,55 +330,12 @@ fn a_sequence_is_full_when_a_member_can_read_no_more() {
         assert!(sequence.states[0].target.len() <= 12);
         choose(&ensemble, &mut sequence);
     }
-    let long = ensemble.text_prompts("abcabcabcabcabc");
+    let long = prompts(&ensemble, "abcabcabcabcabc");
     let refused = Sequence::new(&ensemble, long, greedy(), None).err();
     assert!(matches!(
         refused,
         Some(StartError::PromptTooLong { prompt_tokens: 15, context_length: 12, .. })
     ));
-}
-
-/// Fails, or gives what is not a number, once it holds a few tokens.
-struct Broken {
-    toy: Toy,
-    with_error: bool,
-}
-
-impl LanguageModel for Broken {
-    fn vocab_size(&self) -> usize {
-        self.toy.vocab_size()
-    }
-
-    fn context_length(&self) -> usize {
-        self.toy.context_length()
-    }
-
-    fn new_cache(&self) -> KvCache {
-        KvCache::default()
-    }
-
-    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
-        if self.with_error {
-            return Err(ModelError::ContextFull { capacity: 1, wanted: 2 });
-        }
-        self.toy.forward(rows)?;
-        rows.iter_mut().for_each(|row| row.logits[1] = f32::NAN);
-        Ok(())
-    }
-}
-
-#[test]
-fn a_member_that_fails_is_named() {
-    for with_error in [true, false] {
-        let mut broken = member(6, 0.5, LARGE);
-        let toy = Toy::new(6, LARGE.len() + 1, 1000);
-        broken.model = Arc::new(Broken { toy, with_error });
-        let ensemble = Ensemble::new(vec![member(2, 0.5, SMALL), broken]);
-        let mut sequence = start(&ensemble, &greedy());
-        let mut work = work(&ensemble, 100);
-        let error = ensemble.step(&mut [&mut sequence], &mut work).pop().unwrap().unwrap_err();
-        assert!(error.to_string().contains("`toy-6`"), "{error}");
-    }
 }
 
 /// Two toy members whose count of forwarded tokens can be read.
@@ -411,7 +354,7 @@ fn counted() -> (Ensemble, [Arc<Toy>; 2]) {
 const OUTLINE: &str = "abc ab c. a b c ab. abc abc c a. b ab c abc. c c ab a b. ";
 
 fn section(ensemble: &Ensemble, name: &str, seed: u64) -> Sequence {
-    let prompts = ensemble.text_prompts(&format!("{OUTLINE}{name}"));
+    let prompts = prompts(ensemble, &format!("{OUTLINE}{name}"));
     Sequence::new(ensemble, prompts, sampled(seed), None).unwrap()
 }
 

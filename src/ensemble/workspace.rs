@@ -1,8 +1,13 @@
 //! What a thread that steps one ensemble keeps from step to step.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
-use super::{Ensemble, prefix::Prefixes};
+use super::{Ensemble, mix::Mixture, prefix::Prefixes};
+use crate::model::Pool;
 
 /// Scratch memory, kept texts and the clock of one ensemble's steps. Results do not depend on it.
 pub struct Workspace {
@@ -10,10 +15,15 @@ pub struct Workspace {
     pub prefill: usize,
     pub prefixes: Prefixes,
     pub times: Times,
-    pub(super) mix: Vec<f32>,
+    /// The threads of the members, which are idle between their forwards.
+    pub(super) pool: Pool,
+    /// One for each thread.
+    pub(super) desks: Vec<Desk>,
+    /// Of the union.
+    pub(super) pieces: usize,
 }
 
-/// Where the time of the steps so far went.
+/// Where the time of the steps so far went. What several threads did at once counts once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Times {
     /// Forward passes, by member; what is shared of prompts is looked for here too.
@@ -26,9 +36,28 @@ pub struct Times {
     pub commit: Duration,
 }
 
+/// What one thread needs to choose a sequence's next piece.
+pub(super) struct Desk {
+    pub(super) mixture: Mixture,
+    pub(super) spent: Spent,
+}
+
+/// One thread's time, until it is added to [`Times`].
+#[derive(Debug, Default)]
+pub(super) struct Spent {
+    pub(super) mix: Duration,
+    pub(super) choose: Duration,
+    pub(super) commit: Duration,
+}
+
 impl Workspace {
     /// At most `prefill` prompt tokens a step, and at most `kept` tokens of ended texts.
     pub fn new(ensemble: &Ensemble, prefill: usize, kept: usize) -> Self {
+        let members = ensemble.members().iter();
+        let pool = members.filter_map(|member| member.model.pool()).next().cloned();
+        let pool = pool.unwrap_or_else(|| Pool::new(NonZeroUsize::MIN));
+        let pieces = ensemble.union().size();
+        let desk = || Desk { mixture: Mixture::new(pieces), spent: Spent::default() };
         Self {
             prefill,
             prefixes: Prefixes::new(kept),
@@ -38,7 +67,9 @@ impl Workspace {
                 choose: Duration::ZERO,
                 commit: Duration::ZERO,
             },
-            mix: vec![0.0; ensemble.union().size()],
+            desks: (0..pool.threads()).map(|_| desk()).collect(),
+            pool,
+            pieces,
         }
     }
 }
@@ -46,6 +77,20 @@ impl Workspace {
 impl Times {
     pub fn total(&self) -> Duration {
         self.forward.iter().sum::<Duration>() + self.mix + self.choose + self.commit
+    }
+
+    /// Divides `passed` among the parts as the threads did, and clears what they spent.
+    pub(super) fn share_out(&mut self, passed: Duration, desks: &mut [Desk]) {
+        let all: Vec<Spent> = desks.iter_mut().map(|desk| mem::take(&mut desk.spent)).collect();
+        let sum = |of: fn(&Spent) -> Duration| all.iter().map(of).sum::<Duration>().as_secs_f64();
+        let parts = [sum(|spent| spent.mix), sum(|spent| spent.choose), sum(|spent| spent.commit)];
+        let total: f64 = parts.iter().sum();
+        if total > 0.0 {
+            let [mix, choose, commit] = parts.map(|part| passed.mul_f64(part / total));
+            self.mix += mix;
+            self.choose += choose;
+            self.commit += commit;
+        }
     }
 }
 

@@ -104,6 +104,10 @@ impl LanguageModel for Decoder {
         KvCache::new(layers, width, self.config.context_length)
     }
 
+    fn pool(&self) -> Option<&Pool> {
+        Some(&self.pool)
+    }
+
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
         rows.iter().try_for_each(|row| self.check(row))?;
         for row in rows.iter_mut() {

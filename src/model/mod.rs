@@ -68,6 +68,11 @@ pub trait LanguageModel: Send + Sync {
     /// An empty cache of this model's shape.
     fn new_cache(&self) -> KvCache;
 
+    /// The threads that a forward computes on; between two forwards they are free for others.
+    fn pool(&self) -> Option<&Pool> {
+        None
+    }
+
     /// Appends each row's tokens to its cache and writes the logits it asks for. A row's result
     /// does not depend, to the bit, on the other rows or on how its tokens were cut into calls.
     ///

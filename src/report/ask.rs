@@ -6,7 +6,8 @@ use super::{Part, ReportEvent, Run, Tokens, loops::loops};
 use crate::{
     constrain::Constraint,
     engine::{
-        Event, FinishReason, GenerateError, GenerateRequest, Generation, Prompt, StopConditions,
+        Event, FinishReason, FusionRequest, GenerateError, GenerateRequest, Generation, Prompt,
+        StopConditions,
     },
     tokenizer::chat::Message,
 };
@@ -69,6 +70,8 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
                     break;
                 }
             }
+            // The log has it; a report is not the place for it.
+            Event::Warning { .. } => {}
             Event::Finished { reason, usage } => {
                 answer.usage = usage.into();
                 answer.end = match reason {
@@ -93,6 +96,7 @@ async fn admit(run: &Run<'_>, question: Question) -> Result<Generation, Generate
         sampling: run.request.sampling_of(question.number),
         stop: StopConditions { max_tokens: Some(question.max_tokens), strings: Vec::new() },
         constraint: question.constraint,
+        fusion: FusionRequest::default(),
     };
     let (mut pause, longest) = PAUSES;
     loop {

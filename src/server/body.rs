@@ -53,9 +53,73 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 
 fn bad_json(param: Option<String>, error: &serde_json::Error) -> ApiError {
     match error.classify() {
-        Category::Data => ApiError::WrongType { param, reason: error.to_string() },
+        Category::Data => ApiError::WrongType { param, reason: in_json_words(&error.to_string()) },
         Category::Syntax | Category::Eof | Category::Io => {
             ApiError::BadJson { reason: error.to_string() }
+        }
+    }
+}
+
+/// What serde calls a type, and what JSON does. Longer ones first.
+const WORDS: &[(&str, &str)] = &[
+    ("floating point ", "number "),
+    ("integer ", "number "),
+    ("sequence", "list"),
+    ("map", "object"),
+    ("unit value", "null"),
+    ("newtype ", ""),
+];
+
+/// A message of serde about data, without the names of this server's types: "invalid type: map,
+/// expected struct X at line 1 column 2".
+fn in_json_words(message: &str) -> String {
+    let Some((found, expected)) = message.split_once(", expected ") else {
+        return message.to_owned();
+    };
+    // What was found may quote the client's own text, which is not ours to change.
+    let (kind, value) = found.split_at(found.find(['`', '"']).unwrap_or(found.len()));
+    let kind = WORDS.iter().fold(kind.to_owned(), |kind, (rust, json)| kind.replace(rust, json));
+    let (expected, place) = expected.split_at(expected.find(" at line").unwrap_or(expected.len()));
+    format!("{kind}{value}, expected {}{place}", json_type(expected))
+}
+
+fn json_type(expected: &str) -> &str {
+    match expected {
+        "f32" | "f64" => "a number",
+        "i64" | "u64" | "i32" | "u32" | "usize" => "an integer",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_json_words;
+
+    #[test]
+    fn types_are_called_as_json_calls_them() {
+        for (serde, json) in [
+            (
+                "invalid type: sequence, expected struct Request at line 1 column 0",
+                "invalid type: list, expected an object at line 1 column 0",
+            ),
+            (
+                "invalid type: string \"a map\", expected f64 at line 1 column 9",
+                "invalid type: string \"a map\", expected a number at line 1 column 9",
+            ),
+            (
+                "invalid type: map, expected a sequence at line 1 column 9",
+                "invalid type: object, expected a list at line 1 column 9",
+            ),
+            (
+                "invalid type: floating point `1.5`, expected i64",
+                "invalid type: number `1.5`, expected an integer",
+            ),
+            ("missing field `role` at line 1 column 9", "missing field `role` at line 1 column 9"),
+        ] {
+            assert_eq!(in_json_words(serde), json);
         }
     }
 }

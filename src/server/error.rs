@@ -19,6 +19,12 @@ pub enum ApiError {
     UnknownRoute { method: Method, path: String },
     #[error("`{path}` does not take {method}; the `allow` header says what it takes")]
     MethodNotAllowed { method: Method, path: String },
+    #[error("there is no API key; send one as `Authorization: Bearer KEY`")]
+    NoKey,
+    #[error("the API key is not one of this server's")]
+    WrongKey,
+    #[error("{limit} requests are being answered already; try again later")]
+    TooManyRequests { limit: usize },
     #[error("the body must be JSON; send it with `Content-Type: application/json`")]
     NotJson,
     #[error("the body has more than the {limit} bytes allowed")]
@@ -60,6 +66,8 @@ impl ApiError {
         match self {
             Self::UnknownRoute { .. } => (StatusCode::NOT_FOUND, "unknown_url"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::NoKey | Self::WrongKey => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
+            Self::TooManyRequests { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
             Self::BodyUnreadable { .. } => (StatusCode::BAD_REQUEST, "unreadable_body"),
@@ -76,6 +84,7 @@ impl ApiError {
             Self::Generate(G::Constraint { .. }) => {
                 (StatusCode::BAD_REQUEST, "invalid_response_format")
             }
+            Self::Generate(G::Fusion { .. }) => (StatusCode::BAD_REQUEST, "invalid_value"),
             Self::Generate(G::QueueFull { .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded")
             }
@@ -100,6 +109,7 @@ impl ApiError {
                 GenerateError::PromptTooLong { .. } | GenerateError::Template { .. },
             ) => Some("messages"),
             Self::Generate(GenerateError::Constraint { .. }) => Some("response_format"),
+            Self::Generate(GenerateError::Fusion { param, .. }) => Some(param),
             _ => None,
         }
     }
@@ -127,6 +137,10 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(self.object())).into_response();
         if status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }

@@ -7,7 +7,10 @@
 mod body;
 mod chat;
 mod error;
+mod generation;
+mod life;
 mod models;
+mod ops;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -16,20 +19,26 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{DefaultBodyLimit, Request},
-    http::{Method, Uri},
+    http::{HeaderName, HeaderValue, Method, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use futures::FutureExt;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{engine::Generate, sampling::SamplingParams};
+use life::Life;
+use ops::Metrics;
 
 pub use chat::{ChatCompletionRequest, CheckedRequest, StreamOptions};
 pub use error::ApiError;
+pub use ops::ApiKeys;
+
+/// Names the fields of a request that were not used.
+const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params");
 
 /// What the server decides for requests that do not say it, and its limits.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +48,19 @@ pub struct ServerConfig {
     pub sampling: SamplingParams,
     /// Larger bodies are refused with 413.
     pub max_body_bytes: usize,
+    /// More requests at once are refused with 429. Those that generate wait in the engine's queue,
+    /// which has its own limit.
+    pub max_requests: usize,
+    /// The most tokens of a chat's answer that names no limit; `None` is the end of the context.
+    pub max_tokens: Option<usize>,
+    /// Who may ask; everybody if there are none.
+    pub api_keys: ApiKeys,
+    /// The origins whose web pages may ask, `*` for all; none turns CORS off.
+    pub cors_origins: Vec<HeaderValue>,
+    /// Refuses requests with fields that are not used, instead of naming them in a header.
+    pub strict_params: bool,
+    /// Puts prompts into the log.
+    pub log_prompts: bool,
     /// The longest silence on a stream before a comment is sent.
     pub keep_alive: Duration,
     /// How long running requests may go on after the shutdown signal.
@@ -50,6 +72,12 @@ impl Default for ServerConfig {
         Self {
             sampling: SamplingParams::default(),
             max_body_bytes: 8 << 20,
+            max_requests: 256,
+            max_tokens: None,
+            api_keys: ApiKeys::default(),
+            cors_origins: Vec::new(),
+            strict_params: false,
+            log_prompts: false,
             keep_alive: Duration::from_secs(5),
             grace: Duration::from_secs(10),
         }
@@ -63,6 +91,9 @@ pub enum ServerError {
     Listener(#[from] std::io::Error),
 }
 
+/// After the grace, for the events that say that it is over.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Serves until `shutdown` resolves, then lets running requests end within `config.grace`.
 pub async fn serve(
     listener: TcpListener,
@@ -71,15 +102,18 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServerError> {
     let grace = config.grace;
-    let (closing, closed) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router(engine, config)).with_graceful_shutdown(async move {
+    let app = App::new(engine, config);
+    let life = app.life.clone();
+    let stopping = life.clone();
+    let server = axum::serve(listener, routes(app)).with_graceful_shutdown(async move {
         shutdown.await;
-        drop(closing);
+        stopping.stop();
     });
     let grace_over = async move {
-        // The sender is only ever dropped, so an error is the signal.
-        let _dropped = closed.await;
+        life.stopping().await;
         tokio::time::sleep(grace).await;
+        life.end();
+        tokio::time::sleep(LAST_WORDS).await;
     };
     tokio::select! {
         ended = server.into_future() => Ok(ended?),
@@ -89,18 +123,28 @@ pub async fn serve(
 
 /// The routes without a socket.
 pub fn router(engine: Arc<dyn Generate>, config: ServerConfig) -> Router {
-    let max_body_bytes = config.max_body_bytes;
-    let app = App { engine, config: Arc::new(config), started: unix_seconds() };
-    Router::new()
+    routes(App::new(engine, config))
+}
+
+fn routes(app: App) -> Router {
+    let mut routes = Router::new()
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::retrieve))
-        .route("/health", get(health))
+        .route("/health", get(ops::health))
+        .route("/ready", get(ops::ready))
+        .route("/version", get(ops::version))
+        .route("/metrics", get(ops::expose))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown_route)
-        .layer(DefaultBodyLimit::max(max_body_bytes))
+        .layer(DefaultBodyLimit::max(app.config.max_body_bytes))
         .layer(middleware::from_fn(answer_panics))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(app.clone(), ops::check_key));
+    // Before the keys: a browser asks without one whether it may ask.
+    if let Some(cors) = ops::cors(&app.config.cors_origins) {
+        routes = routes.layer(cors);
+    }
+    routes.layer(middleware::from_fn_with_state(app.clone(), ops::watch)).with_state(app)
 }
 
 /// What every handler shares.
@@ -108,12 +152,25 @@ pub fn router(engine: Arc<dyn Generate>, config: ServerConfig) -> Router {
 struct App {
     engine: Arc<dyn Generate>,
     config: Arc<ServerConfig>,
+    metrics: Arc<Metrics>,
+    /// For requests at once.
+    places: Arc<Semaphore>,
+    life: Life,
     /// Unix seconds; what the models of this process were "created" at.
     started: u64,
 }
 
-async fn health() -> impl IntoResponse {
-    Json(serde_json::json!({ "status": "ok" }))
+impl App {
+    fn new(engine: Arc<dyn Generate>, config: ServerConfig) -> Self {
+        Self {
+            engine,
+            metrics: Arc::new(Metrics::new()),
+            places: Arc::new(Semaphore::new(config.max_requests)),
+            config: Arc::new(config),
+            life: Life::new(),
+            started: unix_seconds(),
+        }
+    }
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> ApiError {

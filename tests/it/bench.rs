@@ -73,7 +73,7 @@ fn toy(end: usize) -> Arc<Toy> {
 fn ensemble(models: &[&Arc<Toy>]) -> Arc<Ensemble> {
     let member = |(index, model): (usize, &&Arc<Toy>)| {
         let model: Arc<dyn LanguageModel> = Arc::clone(model) as _;
-        Member { name: format!("toy-{index}"), model, tokenizer: tokenizer(), weight: 0.5 }
+        Member::new(format!("toy-{index}"), model, tokenizer(), 0.5)
     };
     Arc::new(Ensemble::new(models.iter().enumerate().map(member).collect()))
 }

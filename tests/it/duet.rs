@@ -30,7 +30,7 @@ fn models() -> &'static [LoadedModel; 2] {
 
 fn member(index: usize, weight: f32) -> Member {
     let LoadedModel { model, tokenizer } = models()[index].clone();
-    Member { name: ["smollm2", "qwen"][index].to_owned(), model, tokenizer, weight }
+    Member::new(["smollm2", "qwen"][index].to_owned(), model, tokenizer, weight)
 }
 
 pub(crate) fn duet() -> Arc<Ensemble> {
@@ -43,7 +43,7 @@ fn ask(question: &str) -> Vec<Message> {
 }
 
 fn start(ensemble: &Ensemble, question: &str, params: &SamplingParams) -> Sequence {
-    let prompts = ensemble.chat_prompts(&ask(question)).unwrap();
+    let prompts = ensemble.chat_prompts(&ask(question), ensemble.fusion().clone()).unwrap();
     Sequence::new(ensemble, prompts, params.clone(), None).unwrap()
 }
 
@@ -226,7 +226,9 @@ fn a_schema_holds_on_the_real_pair() {
         "required": ["city", "population"],
         "additionalProperties": false,
     });
-    let prompts = duet.chat_prompts(&ask("The largest city of Japan, as JSON.")).unwrap();
+    let prompts = duet
+        .chat_prompts(&ask("The largest city of Japan, as JSON."), duet.fusion().clone())
+        .unwrap();
     let constraint = Constraint::JsonSchema(schema.clone());
     let mut sequence = Sequence::new(&duet, prompts, sampled(2), Some(&constraint)).unwrap();
     for _ in 0..80 {

@@ -9,8 +9,8 @@ use std::{
 use tutti::{
     constrain::Constraint,
     engine::{
-        Engine, EngineConfig, Event, FinishReason, Generate, GenerateError, GenerateRequest,
-        Generation, Prompt, StopConditions, Usage,
+        Engine, EngineConfig, Event, FinishReason, FusionRequest, Generate, GenerateError,
+        GenerateRequest, Generation, Prompt, StopConditions, Usage,
     },
     ensemble::{Ensemble, Member},
     model::{KvCache, LanguageModel, ModelError, Row, Want},
@@ -107,7 +107,7 @@ fn ensemble(mood: Mood) -> Arc<Ensemble> {
         let tokenizer = tokenizer(large);
         let model = Toy { seed, logits: tokenizer.len(), mood };
         let name = format!("toy-{seed}");
-        Member { name, model: Arc::new(model), tokenizer, weight: 0.5 }
+        Member::new(name, Arc::new(model), tokenizer, 0.5)
     };
     Arc::new(Ensemble::new(vec![member(1, false, Mood::Well), member(2, true, mood)]))
 }
@@ -125,6 +125,7 @@ fn request(seed: u64) -> GenerateRequest {
         sampling: SamplingParams { seed, ..SamplingParams::default() },
         stop: StopConditions { max_tokens: Some(60), strings: Vec::new() },
         constraint: None,
+        fusion: FusionRequest::default(),
     }
 }
 
@@ -150,6 +151,7 @@ async fn listen(mut generation: Generation) -> Said {
                 assert!(generation.next().await.is_none(), "the end is the last event");
                 return Said { text, end: Ok((reason, usage)) };
             }
+            Event::Warning { member, reason } => panic!("{member}: {reason}"),
             Event::Failed(error) => return Said { text, end: Err(error) },
         }
     }
@@ -291,13 +293,13 @@ async fn a_reader_that_does_not_read_holds_nobody_up() {
 #[tokio::test]
 async fn a_member_that_fails_or_panics_ends_its_requests_and_the_engine_goes_on() {
     let engine = engine(EngineConfig::default());
-    for (model, named) in [("fails", "toy-2"), ("panics", "a member")] {
+    for model in ["fails", "panics"] {
         let mut failing = request(5);
         failing.model = model.to_owned();
         failing.prompt = Prompt::Chat(vec![Message { role: Role::User, content: "ac".to_owned() }]);
         let said = ask(&engine, failing).await;
         let Err(GenerateError::Member { member, .. }) = said.end else { panic!("{said:?}") };
-        assert_eq!(member, named);
+        assert_eq!(member, "toy-2");
         ask(&engine, request(1)).await.end.unwrap();
     }
 }
@@ -322,6 +324,9 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
     let member = "toy-1".to_owned();
     let (prompt_tokens, context_length) = (450, CONTEXT);
     assert_eq!(long, GenerateError::PromptTooLong { member, prompt_tokens, context_length });
+    let stranger = refused(&|wrong| wrong.fusion.members = Some(vec!["solo".to_owned()]));
+    assert!(matches!(stranger, GenerateError::Fusion { .. }), "{stranger}");
+    assert!(stranger.to_string().contains("there are: toy-1, toy-2"), "{stranger}");
     let schema = Constraint::JsonSchema(serde_json::json!({"type": "strang"}));
     let constraint = refused(&|wrong| wrong.constraint = Some(schema.clone()));
     assert!(matches!(constraint, GenerateError::Constraint { .. }), "{constraint}");

@@ -2,6 +2,8 @@
 
 mod client;
 mod completions;
+mod ensemble;
+mod operations;
 mod refusals;
 mod routes;
 mod socket;

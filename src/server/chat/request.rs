@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{message::WireMessage, unserved};
+use super::{ensemble::WireEnsemble, message::WireMessage, unserved};
 use crate::{
     constrain::Constraint,
     engine::{GenerateRequest, Prompt, StopConditions},
@@ -32,6 +32,7 @@ pub struct ChatCompletionRequest {
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     response_format: Option<ResponseFormat>,
+    ensemble: Option<WireEnsemble>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -83,6 +84,7 @@ impl ChatCompletionRequest {
         let stream = self.stream()?;
         let strings = stop_strings(self.stop)?;
         let constraint = self.response_format.map_or(Ok(None), constraint)?;
+        let fusion = self.ensemble.unwrap_or_default().check()?;
         let messages = check_messages(self.messages)?;
         let generate = GenerateRequest {
             model: self.model.ok_or(ApiError::Missing { param: "model" })?,
@@ -90,6 +92,7 @@ impl ChatCompletionRequest {
             sampling,
             stop: StopConditions { max_tokens, strings },
             constraint,
+            fusion,
         };
         Ok(CheckedRequest { generate, stream })
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Answer;
+use super::{Answer, ensemble::WireFusion};
 use crate::{
     engine::{FinishReason, Usage},
     server::unix_seconds,
@@ -31,6 +31,9 @@ pub(super) struct Completion {
     object: &'static str,
     choices: [Choice; 1],
     usage: WireUsage,
+    /// Ours, not OpenAI's.
+    #[serde(skip_serializing_if = "WireFusion::is_silent")]
+    ensemble: WireFusion,
 }
 
 impl Completion {
@@ -42,6 +45,7 @@ impl Completion {
             object: "chat.completion",
             choices: [Choice { index: 0, message, logprobs: None, finish_reason }],
             usage: answer.usage.into(),
+            ensemble: answer.fusion,
         }
     }
 }
@@ -57,18 +61,25 @@ pub(super) struct Chunk<'a> {
     /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Option<WireUsage>>,
+    /// Of the chunk that ends the text.
+    #[serde(skip_serializing_if = "WireFusion::is_silent")]
+    ensemble: WireFusion,
 }
 
 impl<'a> Chunk<'a> {
     /// `with_usage` says whether the client asked for it, not whether this chunk has it.
     pub(super) fn delta(head: &'a Head, part: Part, with_usage: bool) -> Self {
+        let mut ensemble = WireFusion::default();
         let (delta, finish_reason) = match part {
             Part::Role => (Delta { role: Some("assistant"), content: Some(String::new()) }, None),
             Part::Text(text) => (Delta { role: None, content: Some(text) }, None),
-            Part::Finish(reason) => (Delta::default(), Some(reason_word(reason))),
+            Part::Finish(reason, fusion) => {
+                ensemble = fusion;
+                (Delta::default(), Some(reason_word(reason)))
+            }
         };
         let choice = ChunkChoice { index: 0, delta, logprobs: None, finish_reason };
-        Self::new(head, vec![choice], with_usage.then_some(None))
+        Self { ensemble, ..Self::new(head, vec![choice], with_usage.then_some(None)) }
     }
 
     pub(super) fn usage(head: &'a Head, usage: Usage) -> Self {
@@ -76,7 +87,8 @@ impl<'a> Chunk<'a> {
     }
 
     fn new(head: &'a Head, choices: Vec<ChunkChoice>, usage: Option<Option<WireUsage>>) -> Self {
-        Self { head, object: "chat.completion.chunk", choices, usage }
+        let object = "chat.completion.chunk";
+        Self { head, object, choices, usage, ensemble: WireFusion::default() }
     }
 }
 
@@ -85,7 +97,7 @@ impl<'a> Chunk<'a> {
 pub(super) enum Part {
     Role,
     Text(String),
-    Finish(FinishReason),
+    Finish(FinishReason, WireFusion),
 }
 
 #[derive(Debug, Serialize)]

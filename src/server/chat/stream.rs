@@ -11,17 +11,18 @@ use serde::Serialize;
 
 use super::{
     StreamOptions,
+    ensemble::{WireFusion, WireWarning},
     response::{Chunk, Head, Part},
 };
 use crate::{
-    engine::{Event, Generation},
-    server::ApiError,
+    engine::Event,
+    server::{ApiError, generation::Running},
 };
 
 /// The role chunk goes out at once, before the prompt has been read. The generation lives in the
 /// body: when the client goes away the body is dropped and the generation with it.
 pub(super) fn respond(
-    generation: Generation,
+    generation: Running,
     head: Head,
     options: StreamOptions,
     keep_alive: Duration,
@@ -31,6 +32,7 @@ pub(super) fn respond(
         with_usage: options.include_usage.unwrap_or(false),
         generation: Some(generation),
         ready: VecDeque::new(),
+        fusion: WireFusion::default(),
     };
     transcript.push_part(Part::Role);
     let events = stream::unfold(transcript, async |mut transcript| {
@@ -46,8 +48,10 @@ struct Transcript {
     head: Head,
     with_usage: bool,
     /// `None` once its last event has come.
-    generation: Option<Generation>,
+    generation: Option<Running>,
     ready: VecDeque<sse::Event>,
+    /// What the end will say of the members.
+    fusion: WireFusion,
 }
 
 impl Transcript {
@@ -70,9 +74,13 @@ impl Transcript {
                     self.push_part(Part::Text(text));
                 }
             }
+            Some(Event::Warning { member, reason }) => {
+                self.fusion.warnings.push(WireWarning { member, reason });
+            }
             Some(Event::Finished { reason, usage }) => {
                 self.generation = None;
-                self.push_part(Part::Finish(reason));
+                let fusion = std::mem::take(&mut self.fusion);
+                self.push_part(Part::Finish(reason, fusion));
                 if self.with_usage {
                     let event = to_event(&Chunk::usage(&self.head, usage));
                     self.ready.push_back(event);

@@ -31,7 +31,6 @@ const UNSERVED: &[Unserved] = &[
     ("reasoning_effort", is_none_word),
     ("verbosity", is_medium),
     ("store", is_false),
-    ("ensemble", is_empty),
 ];
 
 /// `fields` are those of a request that are served by nothing else.

@@ -89,7 +89,6 @@ async fn known_fields_that_are_not_served_are_refused_by_name() {
         ("reasoning_effort", json!("high")),
         ("verbosity", json!("low")),
         ("store", json!(true)),
-        ("ensemble", json!({ "attribution": true })),
     ];
     for (name, value) in cases {
         let reply = refused(&chat(json!({ name: value }))).await;
@@ -199,6 +198,10 @@ async fn a_field_of_another_type_is_named_with_its_place() {
         assert_eq!(reply.refusal(), (400, "invalid_type".to_owned(), json!(name)), "{value}");
         assert!(reply.message().contains("line 1 column"), "{}", reply.message());
     }
+    let list = refused(&json!(["not", "an", "object"])).await.message();
+    assert_eq!(list, "the body: invalid type: list, expected an object at line 1 column 0");
+    let hot = refused(&chat(json!({ "temperature": "hot" }))).await.message();
+    assert!(hot.contains("invalid type: string \"hot\", expected a number"), "{hot}");
     let options = json!({ "stream": true, "stream_options": { "include_usage": 3 } });
     assert_eq!(refused(&chat(options)).await.refusal().2, "stream_options.include_usage");
     assert_eq!(refused(&json!(["not", "an", "object"])).await.refusal().0, 400);

@@ -18,6 +18,15 @@ async fn health_is_ok() {
 }
 
 #[tokio::test]
+async fn a_server_that_serves_is_ready_and_says_its_version() {
+    let router = app(&engine());
+    let ready = get(router.clone(), "/ready").await;
+    assert_eq!((ready.status.as_u16(), ready.json()), (200, json!({ "status": "ready" })));
+    let expected = json!({ "name": "tutti", "version": env!("CARGO_PKG_VERSION") });
+    assert_eq!(get(router, "/version").await.json(), expected);
+}
+
+#[tokio::test]
 async fn models_lists_the_ensemble_and_its_members() {
     let list = get(app(&engine()), "/v1/models").await.json();
     assert_eq!(list["object"], "list");

@@ -120,3 +120,16 @@ async fn shutdown_waits_no_longer_than_its_grace() {
     server.stop.send(()).unwrap();
     within_seconds(server.ended).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_stream_that_the_shutdown_cuts_is_told_so() {
+    let engine = Scripted::new(|_| Ok(vec![started(), text("first"), Step::Hang]));
+    let grace = Duration::from_millis(50);
+    let server = running(&engine, ServerConfig { grace, ..config() }).await;
+    let socket = connect(server.port, &chat(json!({ "stream": true }))).await;
+    within_seconds(read_until(&socket, "first")).await;
+    server.stop.send(()).unwrap();
+    let rest = within_seconds(read_until(&socket, "engine_stopped")).await;
+    assert!(!rest.contains("[DONE]"), "{rest}");
+    within_seconds(server.ended).await.unwrap().unwrap();
+}

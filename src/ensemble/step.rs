@@ -1,0 +1,266 @@
+//! One step: who is forwarded, what is chosen, and what becomes of it.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+use super::{
+    Ensemble, Sequence, Workspace,
+    mix::{Mixture, Voice},
+    prefix::{self, Prefixes, Start},
+    workspace::{self, Desk},
+};
+use crate::{
+    constrain::ConstrainError,
+    model::{self, ModelError, Pool, Row, Want},
+    vocab::{Piece, UnionId},
+};
+
+/// What one step did for one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Some member has not seen the whole text yet; nothing was chosen.
+    Prefill,
+    /// This piece was chosen and, unless it is `End`, committed to every member.
+    Chose(UnionId),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    #[error("`{member}` failed: {cause}")]
+    Member { member: String, cause: Failure },
+    #[error("the mixture has no mass")]
+    NoMass,
+    #[error(transparent)]
+    Constraint(#[from] ConstrainError),
+}
+
+/// What went wrong inside one member.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("it gave logits that are not numbers")]
+    NotFinite,
+    #[error("it panicked: {reason}")]
+    Panicked { reason: String },
+}
+
+/// Rows of up to this many tokens are decode rows: a chosen piece and what re-tokenization rolled
+/// back. They are never put off; longer ones share the step's prefill budget.
+const DECODE_ROW: usize = 16;
+
+impl Ensemble {
+    /// One step of each sequence. A step forwards every sequence's few new tokens, and at most
+    /// `work.prefill` tokens a member of texts that it has still to read, first come first served;
+    /// what two of them, or one and a kept one, begin with alike is read once. What a sequence
+    /// gets does not depend on the others, unless a member fails: then all that it was forwarding
+    /// have lost it.
+    ///
+    /// # Panics
+    /// If `work` is another ensemble's.
+    pub fn step(
+        &self,
+        sequences: &mut [&mut Sequence],
+        work: &mut Workspace,
+    ) -> Vec<Result<Step, StepError>> {
+        assert_eq!(work.pieces, self.union().size(), "a workspace is made for its ensemble");
+        let mut lap = Instant::now();
+        for member in 0..self.members.len() {
+            self.forward(member, sequences, work.prefill, &work.prefixes);
+            workspace::lap(&mut lap, &mut work.times.forward[member]);
+        }
+        self.listen(sequences, &work.pool);
+        workspace::lap(&mut lap, &mut work.times.mix);
+        self.choose_and_commit(sequences, work)
+    }
+
+    /// Brings one member's caches up to date and leaves the logits after the last token.
+    pub(super) fn forward(
+        &self,
+        member: usize,
+        sequences: &mut [&mut Sequence],
+        mut prefill: usize,
+        prefixes: &Prefixes,
+    ) {
+        let wanted = |sequence: &Sequence| {
+            sequence.fusion.is_active(member) && !sequence.states[member].ready
+        };
+        let mut wanted: Vec<bool> = sequences.iter().map(|sequence| wanted(sequence)).collect();
+        for index in 0..sequences.len() {
+            if wanted[index] && sequences[index].states[member].cache.tokens().is_empty() {
+                match prefix::start(member, sequences, index, prefixes) {
+                    Start::Alone => {}
+                    Start::From(cache) => sequences[index].states[member].cache = cache,
+                    Start::Wait => wanted[index] = false,
+                }
+            }
+        }
+        let mut rows = Vec::new();
+        let mut forwarded = Vec::new();
+        for (index, sequence) in sequences.iter_mut().enumerate() {
+            if !wanted[index] {
+                continue;
+            }
+            let state = &mut sequence.states[member];
+            let held = state.cache.tokens().len();
+            let rest = state.cache.sync(&state.target);
+            state.rolled_back += held.saturating_sub(state.target.len() - rest.len());
+            let (tokens, want) = if rest.len() <= DECODE_ROW {
+                (rest, Want::Last)
+            } else {
+                let taken = rest.len().min(prefill);
+                prefill -= taken;
+                (&rest[..taken], if taken == rest.len() { Want::Last } else { Want::Nothing })
+            };
+            if tokens.is_empty() {
+                continue;
+            }
+            state.ready = want == Want::Last;
+            state.heard = false;
+            rows.push(Row { cache: &mut state.cache, tokens, want, logits: &mut state.probs });
+            forwarded.push(index);
+        }
+        if rows.is_empty() {
+            return;
+        }
+        let model = &self.members[member].model;
+        let failure = match catch_unwind(AssertUnwindSafe(|| model.forward(&mut rows))) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => Failure::Model(error),
+            Err(panic) => Failure::Panicked { reason: said(&*panic) },
+        };
+        // The cause is not of one row alone, and the caches may be half written.
+        for index in forwarded {
+            sequences[index].lose(member, &self.members[member], &failure);
+        }
+    }
+
+    /// Makes the logits that members have just given probabilities.
+    pub(super) fn listen(&self, sequences: &mut [&mut Sequence], pool: &Pool) {
+        let mut new = Vec::new();
+        for (index, sequence) in sequences.iter_mut().enumerate() {
+            for (member, state) in sequence.states.iter_mut().enumerate() {
+                if state.ready && !state.heard {
+                    state.heard = true;
+                    new.push((index, member, &mut state.probs, true));
+                }
+            }
+        }
+        pool.for_each(&mut new, |_, (_, member, probs, sound)| {
+            *sound = self.probabilities(*member, probs).is_some();
+        });
+        let failed: Vec<(usize, usize)> = new
+            .into_iter()
+            .filter(|(.., sound)| !sound)
+            .map(|(index, member, ..)| (index, member))
+            .collect();
+        for (index, member) in failed {
+            sequences[index].lose(member, &self.members[member], &Failure::NotFinite);
+        }
+    }
+
+    /// One member's logits to its calibrated probabilities, in place; `None` if they are not
+    /// numbers.
+    fn probabilities(&self, member: usize, logits: &mut [f32]) -> Option<()> {
+        self.maps[member].mask(logits);
+        let temperature = self.members[member].temperature;
+        if temperature != 1.0 {
+            logits.iter_mut().for_each(|logit| *logit /= temperature);
+        }
+        model::softmax(logits)
+    }
+
+    /// Sequences whose members have all read the text are shared out among the threads; each
+    /// chooses on its own.
+    fn choose_and_commit(
+        &self,
+        sequences: &mut [&mut Sequence],
+        work: &mut Workspace,
+    ) -> Vec<Result<Step, StepError>> {
+        let start = Instant::now();
+        let failed = |sequence: &mut &mut Sequence| match sequence.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(Step::Prefill),
+        };
+        let mut results: Vec<_> = sequences.iter_mut().map(failed).collect();
+        let mut ready: Vec<_> = sequences
+            .iter_mut()
+            .zip(&mut results)
+            .filter(|(sequence, result)| result.is_ok() && sequence.is_ready())
+            .collect();
+        let share = ready.len().div_ceil(work.desks.len()).max(1);
+        let mut tasks: Vec<_> = ready.chunks_mut(share).zip(&mut work.desks).collect();
+        work.pool.for_each(&mut tasks, |_, (sequences, desk)| {
+            for (sequence, result) in sequences.iter_mut() {
+                **result = self.choose_and_commit_one(sequence, desk).map(Step::Chose);
+            }
+        });
+        work.times.share_out(start.elapsed(), &mut work.desks);
+        results
+    }
+
+    fn choose_and_commit_one(
+        &self,
+        sequence: &mut Sequence,
+        desk: &mut Desk,
+    ) -> Result<UnionId, StepError> {
+        let Desk { mixture, spent } = desk;
+        let mut lap = Instant::now();
+        self.mix(sequence, mixture);
+        workspace::lap(&mut lap, &mut spent.mix);
+        let mix = &mut mixture.mix;
+        if let Some(matching) = &mut sequence.matching {
+            matching.mask(mix)?;
+        }
+        let index = sequence.sampler.sample(mix).ok_or(StepError::NoMass)?;
+        let id = UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces"));
+        if let Some(matching) = &mut sequence.matching {
+            matching.commit(id)?;
+        }
+        workspace::lap(&mut lap, &mut spent.choose);
+        self.commit(sequence, id);
+        workspace::lap(&mut lap, &mut spent.commit);
+        Ok(id)
+    }
+
+    /// The mixture of all members that take part.
+    pub(super) fn mix(&self, sequence: &Sequence, mixture: &mut Mixture) {
+        let voices: Vec<Voice<'_>> =
+            sequence.fusion.active().map(|member| self.voice(sequence, member)).collect();
+        mixture.fuse(sequence.fusion.rule, &voices);
+    }
+
+    fn voice<'a>(&'a self, sequence: &'a Sequence, member: usize) -> Voice<'a> {
+        Voice {
+            probs: &sequence.states[member].probs,
+            map: &self.maps[member],
+            weight: sequence.fusion.weights[member],
+        }
+    }
+
+    fn commit(&self, sequence: &mut Sequence, id: UnionId) {
+        let Piece::Bytes(bytes) = self.union().piece(id) else { return };
+        sequence.text.extend_from_slice(bytes);
+        let Sequence { states, fusion, as_tokens, .. } = sequence;
+        for member in fusion.active() {
+            let (state, tokenizer) = (&mut states[member], &self.members[member].tokenizer);
+            // A constraint may leave only pieces that are none of its tokens.
+            let token = as_tokens.then(|| self.tokens(member)[id.0 as usize]).flatten();
+            match token {
+                Some(token) => state.text.append_token(tokenizer, token),
+                None => state.text.append(tokenizer, bytes),
+            }
+            state.retarget();
+        }
+    }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a word").to_owned()
+}

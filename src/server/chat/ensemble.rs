@@ -1,0 +1,81 @@
+//! `ensemble`, our own field of a request: how its members write together; and of an answer: how
+//! they did.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::{FusionRequest, Rule, WeightsRequest},
+    server::ApiError,
+};
+
+/// Every key may be left out; the ensemble's own setting then holds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WireEnsemble {
+    /// The names of those that take part.
+    members: Option<Vec<String>>,
+    weights: Option<WireWeights>,
+    rule: Option<String>,
+    floor: Option<f64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a list of numbers, or an object of names and numbers")]
+enum WireWeights {
+    InOrder(Vec<f64>),
+    Named(BTreeMap<String, f64>),
+}
+
+impl WireEnsemble {
+    /// Names are checked by the engine, which knows the members.
+    pub(super) fn check(self) -> Result<FusionRequest, ApiError> {
+        let weights = self.weights.map(|weights| match weights {
+            WireWeights::InOrder(weights) => {
+                WeightsRequest::InOrder(weights.into_iter().map(|weight| weight as f32).collect())
+            }
+            WireWeights::Named(weights) => WeightsRequest::Named(
+                weights.into_iter().map(|(name, weight)| (name, weight as f32)).collect(),
+            ),
+        });
+        let rule = match (self.rule, self.floor) {
+            (Some(rule), floor) => {
+                let rule: Rule = rule.parse().map_err(|error| invalid("ensemble.rule", &error))?;
+                let with = |floor| rule.with_floor(floor);
+                let rule = floor.map_or(Ok(rule), with);
+                Some(rule.map_err(|error| invalid("ensemble.floor", &error))?)
+            }
+            (None, Some(_)) => {
+                let reason = "is only allowed with `ensemble.rule`; name the rule it is for";
+                return Err(ApiError::invalid("ensemble.floor", reason));
+            }
+            (None, None) => None,
+        };
+        Ok(FusionRequest { members: self.members, weights, rule })
+    }
+}
+
+fn invalid(param: &str, error: &impl ToString) -> ApiError {
+    ApiError::invalid(param, error.to_string())
+}
+
+/// What an answer says of its members; nothing if all went as it should.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct WireFusion {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<WireWarning>,
+}
+
+/// A member that failed; the answer went on without it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct WireWarning {
+    pub(super) member: String,
+    pub(super) reason: String,
+}
+
+impl WireFusion {
+    pub(super) fn is_silent(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,17 @@
+//! What operators see and set: keys, limits, logs, metrics, probes.
+//!
+//! Knows no wire type of the API but its errors.
+
+mod access;
+mod cors;
+mod keys;
+mod metrics;
+mod probes;
+
+pub use keys::ApiKeys;
+
+pub(super) use access::{Record, watch};
+pub(super) use cors::layer as cors;
+pub(super) use keys::check as check_key;
+pub(super) use metrics::{Clock, Metrics, expose};
+pub(super) use probes::{health, ready, version};
