@@ -12,7 +12,7 @@ use tutti::{
     store::Bars,
 };
 
-use super::load;
+use super::{load, report};
 
 /// API keys beside those of the file, between commas.
 const ENV_API_KEYS: &str = "TUTTI_API_KEYS";
@@ -63,6 +63,7 @@ fn server_config(config: &Config) -> anyhow::Result<ServerConfig> {
         cors_origins: settings.cors_origins.iter().map(origin).collect::<Result<_, _>>()?,
         strict_params: settings.strict_params,
         log_prompts: settings.log_prompts,
+        reports: Some(report::runs(config)?),
         grace: Duration::from_secs(settings.grace_seconds.into()),
         ..ServerConfig::default()
     })

@@ -305,11 +305,16 @@ impl Plan {
     pub fn parse(json: &str) -> Result<Self, PlanFault> {
         let plan: Self = serde_json::from_str(json)
             .map_err(|error| PlanFault::Malformed { reason: error.to_string() })?;
-        Ok(Self {
-            language: plain_line(&plan.language),
-            title: plain_line(&plan.title),
-            sections: plan.sections.into_iter().map(PlannedSection::cleaned).collect(),
-        })
+        Ok(plan.cleaned())
+    }
+
+    /// The plan with every text on one line, without Markdown's marks around it.
+    pub fn cleaned(self) -> Self {
+        Self {
+            language: plain_line(&self.language),
+            title: plain_line(&self.title),
+            sections: self.sections.into_iter().map(PlannedSection::cleaned).collect(),
+        }
     }
 
     /// The plan as JSON that a person can edit and [`Plan::parse`] reads.

@@ -11,6 +11,7 @@ mod generation;
 mod life;
 mod models;
 mod ops;
+mod reports;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -29,9 +30,10 @@ use axum::{
 use futures::FutureExt;
 use tokio::{net::TcpListener, sync::Semaphore};
 
-use crate::{engine::Generate, sampling::SamplingParams};
+use crate::{engine::Generate, report::runs::Runs, sampling::SamplingParams};
 use life::Life;
 use ops::Metrics;
+use reports::Active;
 
 pub use chat::{ChatCompletionRequest, CheckedRequest, StreamOptions};
 pub use error::ApiError;
@@ -61,6 +63,8 @@ pub struct ServerConfig {
     pub strict_params: bool,
     /// Puts prompts into the log.
     pub log_prompts: bool,
+    /// Where reports are kept; without it there are no routes for reports.
+    pub reports: Option<Runs>,
     /// The longest silence on a stream before a comment is sent.
     pub keep_alive: Duration,
     /// How long running requests may go on after the shutdown signal.
@@ -78,6 +82,7 @@ impl Default for ServerConfig {
             cors_origins: Vec::new(),
             strict_params: false,
             log_prompts: false,
+            reports: None,
             keep_alive: Duration::from_secs(5),
             grace: Duration::from_secs(10),
         }
@@ -135,6 +140,7 @@ fn routes(app: App) -> Router {
         .route("/ready", get(ops::ready))
         .route("/version", get(ops::version))
         .route("/metrics", get(ops::expose))
+        .merge(report_routes(&app))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown_route)
         .layer(DefaultBodyLimit::max(app.config.max_body_bytes))
@@ -147,6 +153,16 @@ fn routes(app: App) -> Router {
     routes.layer(middleware::from_fn_with_state(app.clone(), ops::watch)).with_state(app)
 }
 
+fn report_routes(app: &App) -> Router<App> {
+    if app.config.reports.is_none() {
+        return Router::new();
+    }
+    Router::new()
+        .route("/v1/reports", get(reports::list).post(reports::create))
+        .route("/v1/reports/{id}", get(reports::retrieve).delete(reports::delete))
+        .route("/v1/reports/{id}/events", get(reports::events))
+}
+
 /// What every handler shares.
 #[derive(Clone)]
 struct App {
@@ -156,6 +172,7 @@ struct App {
     /// For requests at once.
     places: Arc<Semaphore>,
     life: Life,
+    active: Active,
     /// Unix seconds; what the models of this process were "created" at.
     started: u64,
 }
@@ -168,8 +185,15 @@ impl App {
             places: Arc::new(Semaphore::new(config.max_requests)),
             config: Arc::new(config),
             life: Life::new(),
+            active: Active::default(),
             started: unix_seconds(),
         }
+    }
+}
+
+impl App {
+    fn runs(&self) -> &Runs {
+        self.config.reports.as_ref().expect("the routes for reports are there only with it")
     }
 }
 

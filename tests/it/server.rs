@@ -5,6 +5,7 @@ mod completions;
 mod ensemble;
 mod operations;
 mod refusals;
+mod reports;
 mod routes;
 mod socket;
 mod streams;

@@ -53,20 +53,22 @@ enum Command {
 }
 
 pub(super) fn run(config: &Config, args: Args) -> anyhow::Result<ExitCode> {
-    let runs = || -> anyhow::Result<Runs> {
-        let folder = match &config.paths.data {
-            Some(folder) => folder.clone(),
-            None => runs::default_folder()?,
-        };
-        Ok(Runs::open(&folder)?)
-    };
     match args.command {
-        None => write::new(config, runs, args.new),
-        Some(Command::List) => kept::list(&runs()?),
-        Some(Command::Show { id }) => kept::show(&runs()?, &id),
-        Some(Command::Resume(args)) => write::resume(config, &runs()?, &args),
-        Some(Command::Export(args)) => kept::export(&runs()?, &args),
-        Some(Command::Delete { id }) => Ok(runs()?.delete(&id)?).map(|()| WHOLE),
+        None => write::new(config, args.new),
+        Some(Command::List) => kept::list(&runs(config)?),
+        Some(Command::Show { id }) => kept::show(&runs(config)?, &id),
+        Some(Command::Resume(args)) => write::resume(config, &runs(config)?, &args),
+        Some(Command::Export(args)) => kept::export(&runs(config)?, &args),
+        Some(Command::Delete { id }) => Ok(runs(config)?.delete(&id)?).map(|()| WHOLE),
     }
     .map(ExitCode::from)
+}
+
+/// The reports that are kept.
+pub(super) fn runs(config: &Config) -> anyhow::Result<Runs> {
+    let folder = match &config.paths.data {
+        Some(folder) => folder.clone(),
+        None => runs::default_folder()?,
+    };
+    Ok(Runs::open(&folder)?)
 }

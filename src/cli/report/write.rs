@@ -74,11 +74,7 @@ struct Output {
     json: bool,
 }
 
-pub(super) fn new(
-    config: &Config,
-    runs: impl FnOnce() -> anyhow::Result<Runs>,
-    args: NewArgs,
-) -> anyhow::Result<u8> {
+pub(super) fn new(config: &Config, args: NewArgs) -> anyhow::Result<u8> {
     let request = ReportRequest {
         topic: args.topic.unwrap_or_default(),
         model: args.model.unwrap_or_else(|| config.default_model.clone()),
@@ -94,7 +90,7 @@ pub(super) fn new(
     // All that can be refused is refused before anything is fetched or loaded.
     request.check()?;
     args.output.check()?;
-    let runs = runs()?;
+    let runs = super::runs(config)?;
     let engine = load::engine(config, Some(&request.model), &Bars::stderr())?;
     let session = runs.begin(request)?;
     if args.plan_only {

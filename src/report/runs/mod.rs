@@ -102,7 +102,7 @@ pub struct Entry {
 }
 
 /// The folder that runs are kept in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runs {
     folder: PathBuf,
 }
@@ -191,6 +191,16 @@ impl Runs {
             "SELECT number, at, body FROM event WHERE run = ?1 AND number > ?2 ORDER BY number";
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         self.read_entries(id, sql, &[&id, &after])
+    }
+
+    /// Says that somebody ended the run, which nobody writes any more, on purpose.
+    pub fn cancel(&self, id: &str) -> Result<(), RunsError> {
+        let id = self.find(id)?;
+        let _lock = self.lock(&id)?;
+        self.connect()?
+            .execute("UPDATE run SET state = 'cancelled' WHERE id = ?1 AND state = 'open'", [&id])
+            .map_err(|source| self.broken(source))?;
+        Ok(())
     }
 
     /// Ends a run that nobody writes, for good: it is not there any more.

@@ -84,11 +84,6 @@ impl Session {
         unless_stopped(work, stop).await
     }
 
-    /// Says that somebody ended the run on purpose.
-    pub fn cancel(&self) -> Result<(), RunsError> {
-        self.set("state", "cancelled").map_err(|source| self.runs.broken(source))
-    }
-
     /// Keeps the event and what it says of the run, or neither.
     fn append(&mut self, event: &ReportEvent) -> Result<u64, RunsError> {
         let body = serde_json::to_value(event).expect("an event's keys are strings");

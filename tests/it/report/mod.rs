@@ -26,7 +26,7 @@ mod file;
 mod plan;
 mod progress;
 mod runs;
-mod scripted;
+pub(crate) mod scripted;
 
 use scripted::{Act, PROMPT_TOKENS, Scripted, last_message};
 
@@ -49,11 +49,11 @@ fn plan_of(names: &[&str]) -> Value {
     json!({"language": "English", "title": "Scaling Laws", "sections": names.iter().map(section).collect::<Vec<_>>()})
 }
 
-fn good_plan() -> Act {
+pub(crate) fn good_plan() -> Act {
     Act::say(plan_of(&["Origins", "Data", "Limits"]).to_string())
 }
 
-fn is_plan(request: &GenerateRequest) -> bool {
+pub(crate) fn is_plan(request: &GenerateRequest) -> bool {
     request.constraint.is_some()
 }
 
@@ -62,13 +62,13 @@ fn is_of(request: &GenerateRequest, name: &str) -> bool {
 }
 
 /// The name of the section a worker is asked for.
-fn own_section(request: &GenerateRequest) -> &str {
+pub(crate) fn own_section(request: &GenerateRequest) -> &str {
     let (_, own) = last_message(request).split_once("Write the section \"").unwrap();
     own.split_once('"').unwrap().0
 }
 
 /// True for the introduction and the conclusion.
-fn is_synthesis(request: &GenerateRequest) -> bool {
+pub(crate) fn is_synthesis(request: &GenerateRequest) -> bool {
     ["\nWrite the introduction:", "\nWrite the conclusion:"]
         .iter()
         .any(|asked| last_message(request).contains(asked))
@@ -77,7 +77,7 @@ fn is_synthesis(request: &GenerateRequest) -> bool {
 /// What belongs to the report and is none of its sections.
 const SYNTHESIS: &str = "What they are all about.";
 
-fn text_on(request: &GenerateRequest) -> Act {
+pub(crate) fn text_on(request: &GenerateRequest) -> Act {
     if is_synthesis(request) {
         return Act::say(SYNTHESIS);
     }
