@@ -200,6 +200,13 @@ impl Matching {
         Ok(())
     }
 
+    /// Whether a piece may come next.
+    pub fn allows(&mut self, id: UnionId) -> bool {
+        // An error is told when the mask is asked for.
+        let allowed = self.matcher.compute_mask_or_eos();
+        allowed.is_ok_and(|allowed| is_allowed(&allowed, id.0 as usize))
+    }
+
     /// Advances by a piece that [`Matching::mask`] left.
     ///
     /// # Errors

@@ -1,17 +1,18 @@
-//! A GGUF file: its metadata and tensor directory, read with candle, over one memory map.
+//! A GGUF file, or the files of a split one: metadata and tensor directory, read with candle,
+//! over memory maps.
 //!
 //! Knows neither models nor tokenizers; hands out typed metadata and raw tensor bytes.
 
 use std::{
-    fs::File,
     io::Cursor,
-    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use candle_core::quantized::{GgmlDType, gguf_file};
-use memmap2::Mmap;
+use bytes::Bytes;
+use candle_core::quantized::gguf_file;
+
+use crate::mapped::{self, TensorEntry};
 
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
@@ -25,79 +26,95 @@ pub enum GgufError {
     Kind { path: PathBuf, key: String, expected: &'static str },
     #[error("{path} has no tensor `{name}`")]
     NoTensor { path: PathBuf, name: String },
+    #[error("{path} is file {number} of a model in {count} files; name the first, `{first}`")]
+    NotFirst { path: PathBuf, number: usize, count: usize, first: String },
+    #[error(
+        "{path} is the first of {count} files, whose names end in `-00001-of-{count:05}.gguf` and \
+         so on; give it back its name"
+    )]
+    SplitName { path: PathBuf, count: usize },
 }
 
-/// An open file: cheap to clone, the map lives as long as any clone.
+/// An open model: cheap to clone, the maps live as long as any clone.
 #[derive(Clone)]
 pub struct Gguf {
     path: PathBuf,
-    content: Arc<gguf_file::Content>,
-    map: Arc<Mmap>,
+    /// The first has the metadata.
+    files: Arc<[Part]>,
 }
 
-/// Where one tensor lies: its type, shape (outermost first) and bytes of the map.
-#[derive(Clone, Debug)]
-pub struct TensorEntry {
-    pub dtype: GgmlDType,
-    pub shape: Vec<usize>,
-    pub range: Range<usize>,
+struct Part {
+    path: PathBuf,
+    content: gguf_file::Content,
+    bytes: Bytes,
 }
 
 impl Gguf {
-    #[allow(unsafe_code, reason = "weights are memory-mapped, never copied")]
+    /// Opens a file and, if it is the first of a split model (`name-00001-of-00003.gguf`), the
+    /// others beside it.
+    ///
+    /// # Errors
+    /// If one of them is missing or damaged, or the file is not the first.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
-        let open = |source| GgufError::Open { path: path.to_owned(), source };
-        let file = File::open(path).map_err(open)?;
-        // SAFETY: the store writes a model file under a temporary name and renames it when whole;
-        // nothing in this program changes one in place.
-        let map = unsafe { Mmap::map(&file) }.map_err(open)?;
-        let content = gguf_file::Content::read(&mut Cursor::new(&map[..])).map_err(|error| {
-            GgufError::Malformed { path: path.to_owned(), reason: error.to_string() }
-        })?;
-        Ok(Self { path: path.to_owned(), content: Arc::new(content), map: Arc::new(map) })
+        let first = Part::open(path)?;
+        let number = |key: &str| match first.content.metadata.get(key) {
+            None => Ok(0),
+            Some(value) => unsigned(value).ok_or_else(|| first.kind(key, WHOLE)),
+        };
+        // What llama.cpp's `gguf-split` writes, and how it names the files.
+        let count = usize::try_from(number("split.count")?).unwrap_or(usize::MAX);
+        let index = usize::try_from(number("split.no")?).unwrap_or(usize::MAX);
+        let mut files = vec![first];
+        if count > 1 {
+            let names = split_names(path, index, count)?;
+            for name in &names[1..] {
+                files.push(Part::open(&path.with_file_name(name))?);
+            }
+        }
+        Ok(Self { path: path.to_owned(), files: files.into() })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The whole file; [`TensorEntry::range`] indexes it.
-    pub fn map(&self) -> &Arc<Mmap> {
-        &self.map
-    }
-
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
-        self.content.tensor_infos.keys().map(String::as_str)
+        self.files.iter().flat_map(|part| part.content.tensor_infos.keys().map(String::as_str))
     }
 
     /// # Errors
     /// If there is no such tensor, or it reaches past the end of the file.
     pub fn tensor(&self, name: &str) -> Result<TensorEntry, GgufError> {
-        let info = self.content.tensor_infos.get(name).ok_or_else(|| GgufError::NoTensor {
+        let found = self.files.iter().find_map(|part| {
+            part.content.tensor_infos.get(name).map(|tensor_info| (part, tensor_info))
+        });
+        let (part, info) = found.ok_or_else(|| GgufError::NoTensor {
             path: self.path.clone(),
             name: name.to_owned(),
         })?;
         let dtype = info.ggml_dtype;
         let cut = || GgufError::Malformed {
-            path: self.path.clone(),
+            path: part.path.clone(),
             reason: format!("tensor `{name}` reaches past the end of the file"),
         };
         let elements = info.shape.elem_count();
         let bytes =
             (elements / dtype.block_size()).checked_mul(dtype.type_size()).ok_or_else(cut)?;
-        let start = usize::try_from(self.content.tensor_data_offset.saturating_add(info.offset))
+        let start = usize::try_from(part.content.tensor_data_offset.saturating_add(info.offset))
             .map_err(|_| cut())?;
-        let end = start.checked_add(bytes).filter(|&end| end <= self.map.len()).ok_or_else(cut)?;
-        Ok(TensorEntry { dtype, shape: info.shape.dims().to_vec(), range: start..end })
+        let end =
+            start.checked_add(bytes).filter(|&end| end <= part.bytes.len()).ok_or_else(cut)?;
+        let bytes = part.bytes.slice(start..end);
+        Ok(TensorEntry { dtype, shape: info.shape.dims().to_vec(), bytes })
     }
 
     /// The metadata's keys, in no order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.content.metadata.keys().map(String::as_str)
+        self.files[0].content.metadata.keys().map(String::as_str)
     }
 
     pub fn has(&self, key: &str) -> bool {
-        self.content.metadata.contains_key(key)
+        self.files[0].content.metadata.contains_key(key)
     }
 
     pub fn string(&self, key: &str) -> Result<&str, GgufError> {
@@ -109,18 +126,7 @@ impl Gguf {
 
     /// Any whole number that is not negative.
     pub fn unsigned(&self, key: &str) -> Result<u64, GgufError> {
-        use gguf_file::Value::{I8, I16, I32, I64, U8, U16, U32, U64};
-        match *self.value(key)? {
-            U8(n) => Ok(n.into()),
-            U16(n) => Ok(n.into()),
-            U32(n) => Ok(n.into()),
-            U64(n) => Ok(n),
-            I8(n) if n >= 0 => Ok(n.unsigned_abs().into()),
-            I16(n) if n >= 0 => Ok(n.unsigned_abs().into()),
-            I32(n) if n >= 0 => Ok(n.unsigned_abs().into()),
-            I64(n) if n >= 0 => Ok(n.unsigned_abs()),
-            _ => Err(self.kind(key, "a whole number of at least 0")),
-        }
+        unsigned(self.value(key)?).ok_or_else(|| self.kind(key, WHOLE))
     }
 
     pub fn float(&self, key: &str) -> Result<f32, GgufError> {
@@ -151,13 +157,64 @@ impl Gguf {
     }
 
     fn value(&self, key: &str) -> Result<&gguf_file::Value, GgufError> {
-        self.content
+        self.files[0]
+            .content
             .metadata
             .get(key)
             .ok_or_else(|| GgufError::Missing { path: self.path.clone(), key: key.to_owned() })
     }
 
     fn kind(&self, key: &str, expected: &'static str) -> GgufError {
+        self.files[0].kind(key, expected)
+    }
+}
+
+impl Part {
+    fn open(path: &Path) -> Result<Self, GgufError> {
+        let bytes = mapped::map(path)
+            .map_err(|source| GgufError::Open { path: path.to_owned(), source })?;
+        let content = gguf_file::Content::read(&mut Cursor::new(&bytes[..])).map_err(|error| {
+            GgufError::Malformed { path: path.to_owned(), reason: error.to_string() }
+        })?;
+        Ok(Self { path: path.to_owned(), content, bytes })
+    }
+
+    fn kind(&self, key: &str, expected: &'static str) -> GgufError {
         GgufError::Kind { path: self.path.clone(), key: key.to_owned(), expected }
     }
+}
+
+const WHOLE: &str = "a whole number of at least 0";
+
+fn unsigned(value: &gguf_file::Value) -> Option<u64> {
+    use gguf_file::Value::{I8, I16, I32, I64, U8, U16, U32, U64};
+    match *value {
+        U8(n) => Some(n.into()),
+        U16(n) => Some(n.into()),
+        U32(n) => Some(n.into()),
+        U64(n) => Some(n),
+        I8(n) => u64::try_from(n).ok(),
+        I16(n) => u64::try_from(n).ok(),
+        I32(n) => u64::try_from(n).ok(),
+        I64(n) => u64::try_from(n).ok(),
+        _ => None,
+    }
+}
+
+/// The names of all files of a split model, of which `path` says it is number `index`.
+fn split_names(path: &Path, index: usize, count: usize) -> Result<Vec<String>, GgufError> {
+    let misnamed = || GgufError::SplitName { path: path.to_owned(), count };
+    // Five digits are all that the names have room for.
+    if count > 99_999 {
+        return Err(misnamed());
+    }
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let ending = |index: usize| format!("-{:05}-of-{count:05}.gguf", index + 1);
+    let stem = name.strip_suffix(&ending(index)).ok_or_else(misnamed)?;
+    let names: Vec<String> = (0..count).map(|index| format!("{stem}{}", ending(index))).collect();
+    if index == 0 {
+        return Ok(names);
+    }
+    let (path, first) = (path.to_owned(), names[0].clone());
+    Err(GgufError::NotFirst { path, number: index + 1, count, first })
 }

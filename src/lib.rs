@@ -6,14 +6,17 @@
 //! main -> everything
 //! server -> report -> engine -> ensemble -> {model, vocab, sampling, tokenizer, constrain}
 //! bench -> ensemble
-//! config, store: used by main only; gguf: a leaf under model and tokenizer
+//! config, store: used by main only; config names what ensemble and sampling can be set to;
+//! gguf, safetensors -> mapped: leaves under model and tokenizer
 //! ```
 //!
 //! | module | does | may not |
 //! |---|---|---|
 //! | [`config`] | TOML and environment into one checked [`config::Config`] | be read again after start-up |
 //! | [`store`] | brings model files to the disk, whole and checked | know what is in the files |
-//! | [`gguf`] | reads a GGUF file's metadata and tensor directory over one memory map | know models or tokenizers |
+//! | [`mapped`] | maps files into memory and cuts tensors out | know formats |
+//! | [`gguf`] | reads the metadata and tensors of a GGUF file, split or not | know models or tokenizers |
+//! | [`safetensors`] | reads the tensors of a folder of safetensors | know models or tokenizers |
 //! | [`tokenizer`] | text to [`vocab::TokenId`] and back, chat templates | know the union, or tensors |
 //! | [`sampling`] | draws from a slice of probabilities | see tensors, clocks, a global generator |
 //! | [`model`] | forwards rows of tokens, keeps keys and values | know other members, the union, requests |
@@ -32,7 +35,8 @@
 //! Where the code departs from the first sketch of the design, and why:
 //!
 //! - `gguf` is a module of its own, because both the tokenizer and the model are read from the
-//!   same file and neither may know the other.
+//!   same file and neither may know the other; `safetensors` stands beside it for the sake of
+//!   order, and both become one `model::Checkpoint`.
 //! - No candle tensor is on a model's way: weights stay as they lie in the mapped file and are
 //!   multiplied by kernels of our own, whose results are the same bits on every instruction set,
 //!   in every batch and on any number of threads. Candle reads the file and is the oracle of the
@@ -46,8 +50,10 @@ pub mod constrain;
 pub mod engine;
 pub mod ensemble;
 pub mod gguf;
+pub mod mapped;
 pub mod model;
 pub mod report;
+pub mod safetensors;
 pub mod sampling;
 pub mod server;
 pub mod store;

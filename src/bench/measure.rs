@@ -7,7 +7,7 @@ use crate::{
     ensemble::{Ensemble, Sequence, Step, Times, Workspace},
     model::{KvCache, LanguageModel, ModelError, Row, Want},
     sampling::SamplingParams,
-    vocab::TokenId,
+    vocab::{TokenId, UnionId},
 };
 
 /// Sequences that are continued together.
@@ -130,7 +130,7 @@ impl Fresh<'_> {
             self.begun += 1;
             let text = text(self.ensemble, &format!("{}. ", self.begun), self.plan.prompt);
             let sampling = SamplingParams { seed: self.begun, ..self.plan.sampling.clone() };
-            let prompts = self.ensemble.text_prompts(&text, self.ensemble.fusion().clone());
+            let prompts = self.ensemble.text_prompts(&text, self.ensemble.fusion());
             let mut sequence = Sequence::new(self.ensemble, prompts, sampling, None)?;
             let mut work = Workspace::new(self.ensemble, self.plan.prefill_chunk, 0);
             if !choose(self.ensemble, &mut sequence, &mut work)? && !sequence.is_full() {
@@ -147,11 +147,20 @@ fn choose(
     sequence: &mut Sequence,
     work: &mut Workspace,
 ) -> Result<bool, BenchError> {
+    Ok(step(ensemble, sequence, work)? == ensemble.union().end())
+}
+
+/// Steps until a piece is chosen.
+pub(super) fn step(
+    ensemble: &Ensemble,
+    sequence: &mut Sequence,
+    work: &mut Workspace,
+) -> Result<UnionId, BenchError> {
     loop {
         let mut results = ensemble.step(&mut [&mut *sequence], work);
         let result = results.pop().expect("a step has a result for each sequence");
         if let Step::Chose(id) = result? {
-            return Ok(id == ensemble.union().end());
+            return Ok(id);
         }
     }
 }
@@ -166,8 +175,7 @@ pub fn first_token(ensemble: &Ensemble, plan: &Plan) -> Result<FirstToken, Bench
     let mut work = Workspace::new(ensemble, plan.prefill_chunk, usize::MAX);
     let mut timed = |end: &str| -> Result<(Duration, usize), BenchError> {
         let start = Instant::now();
-        let prompts =
-            ensemble.text_prompts(&format!("{beginning} {end}"), ensemble.fusion().clone());
+        let prompts = ensemble.text_prompts(&format!("{beginning} {end}"), ensemble.fusion());
         let mut sequence = Sequence::new(ensemble, prompts, plan.sampling.clone(), None)?;
         choose(ensemble, &mut sequence, &mut work)?;
         let time = start.elapsed();
@@ -181,7 +189,7 @@ pub fn first_token(ensemble: &Ensemble, plan: &Plan) -> Result<FirstToken, Bench
 }
 
 /// `beginning` and sentences, until every member reads at least so many tokens.
-fn text(ensemble: &Ensemble, beginning: &str, tokens: usize) -> String {
+pub(super) fn text(ensemble: &Ensemble, beginning: &str, tokens: usize) -> String {
     const SENTENCES: [&str; 4] = [
         "A ferry crossed the bay each morning, and a cab was waiting at the landing.",
         "The baker carried a basket of bread across the market before anybody else was about.",
@@ -190,7 +198,7 @@ fn text(ensemble: &Ensemble, beginning: &str, tokens: usize) -> String {
     ];
     let mut text = beginning.to_owned();
     for sentence in SENTENCES.iter().cycle() {
-        let prompts = ensemble.text_prompts(&text, ensemble.fusion().clone());
+        let prompts = ensemble.text_prompts(&text, ensemble.fusion());
         if prompts.tokens.iter().all(|prompt| prompt.len() >= tokens.max(1)) {
             break;
         }

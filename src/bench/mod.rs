@@ -5,6 +5,7 @@
 //! A run is a few rounds, and each round measures everything once, so that what else the machine
 //! does meanwhile hits all figures alike. A figure is the median of its rounds.
 
+mod gate;
 mod machine;
 mod measure;
 mod table;
@@ -13,11 +14,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use gate::GateSpeed;
 pub use machine::Machine;
 pub use measure::{Decode, FirstToken, Lockstep, decode, first_token, lockstep, prefill};
 
 use crate::{
-    ensemble::{Ensemble, StartError, StepError},
+    ensemble::{Ensemble, FusionError, StartError, StepError},
     model::ModelError,
     sampling::SamplingParams,
 };
@@ -38,6 +40,8 @@ pub struct Plan {
     pub shared: usize,
     /// The most prompt tokens of one step of an ensemble.
     pub prefill_chunk: usize,
+    /// Thresholds that ensembles are measured with, beside none.
+    pub gates: Vec<f64>,
     /// How an ensemble's pieces are drawn.
     pub sampling: SamplingParams,
 }
@@ -53,6 +57,7 @@ impl Plan {
             steps: 32,
             shared: 256,
             prefill_chunk: 128,
+            gates: Vec::new(),
             sampling: SamplingParams::default(),
         }
     }
@@ -71,6 +76,8 @@ pub enum BenchError {
     Start(#[from] StartError),
     #[error(transparent)]
     Step(#[from] StepError),
+    #[error(transparent)]
+    Fusion(FusionError),
     #[error("every text ends at once ({attempts} in a row); measure with a higher temperature")]
     OnlyEnds { attempts: u64 },
 }
@@ -112,6 +119,8 @@ pub struct EnsembleReport {
     pub members: Vec<String>,
     pub lockstep: Vec<LockstepSpeed>,
     pub first_token: FirstTokenTimes,
+    /// Without a gate and with each that was asked for.
+    pub gates: Vec<GateSpeed>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -240,7 +249,8 @@ impl EnsembleReport {
             shared_ms,
             ratio: shared_ms / cold_ms,
         };
-        Ok(Self { name: name.to_owned(), members, lockstep, first_token })
+        let gates = gate::measure(ensemble, plan)?;
+        Ok(Self { name: name.to_owned(), members, lockstep, first_token, gates })
     }
 
     fn median(rounds: &[&Self]) -> Self {
@@ -263,6 +273,8 @@ impl EnsembleReport {
         first.cold_ms = of(&|first| first.cold_ms);
         first.shared_ms = of(&|first| first.shared_ms);
         first.ratio = first.shared_ms / first.cold_ms;
+        report.gates =
+            gate::medians(&rounds.iter().map(|round| &round.gates[..]).collect::<Vec<_>>());
         report
     }
 }

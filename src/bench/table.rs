@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{EnsembleReport, ModelReport, Report};
+use super::{EnsembleReport, GateSpeed, ModelReport, Report};
 
 impl Report {
     /// The figures as tables.
@@ -48,7 +48,7 @@ fn models(models: &[ModelReport], out: &mut impl Write) -> io::Result<()> {
 
 impl EnsembleReport {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { name, members, lockstep, first_token } = self;
+        let Self { name, members, lockstep, first_token, gates } = self;
         writeln!(out, "\n{name}: {}", members.join(" + "))?;
         let line = |name: &str, cells: Vec<String>| [vec![name.to_owned()], cells].concat();
         let one = lockstep.first().map_or(1.0, |first| first.tokens_per_second);
@@ -79,7 +79,22 @@ impl EnsembleReport {
             first_token.cold_ms,
             first_token.shared_ms,
             100.0 * first_token.ratio,
-        )
+        )?;
+        if !gates.is_empty() {
+            let row = |name: &str, cell: &dyn Fn(&GateSpeed) -> String| {
+                line(name, gates.iter().map(cell).collect())
+            };
+            let off = || "off".to_owned();
+            let rows = [
+                row("gate", &|at| at.gate.map_or_else(off, |gate| gate.to_string())),
+                row("tokens/s, one text", &|at| format!("{:.1}", at.tokens_per_second)),
+                row("by the primary alone", &|at| format!("{:.1} %", 100.0 * at.gate_rate)),
+                row("same text as off for", &|at| format!("{:.1} %", 100.0 * at.same)),
+            ];
+            writeln!(out)?;
+            write_rows(&rows, out)?;
+        }
+        Ok(())
     }
 }
 
@@ -111,6 +126,12 @@ mod tests {
     fn report() -> Report {
         let prefill = |tokens, tokens_per_second| PrefillSpeed { tokens, tokens_per_second };
         let decode = |batch, tokens_per_second| DecodeSpeed { batch, tokens_per_second };
+        let gate = |gate, tokens_per_second, gate_rate, same| GateSpeed {
+            gate,
+            tokens_per_second,
+            gate_rate,
+            same,
+        };
         let part = |name: &str, ms, percent| Part { name: name.to_owned(), ms, percent };
         let step = |batch: usize, step_ms: f64| LockstepSpeed {
             batch,
@@ -152,6 +173,7 @@ mod tests {
                     shared_ms: 150.0,
                     ratio: 0.075,
                 },
+                gates: vec![gate(None, 20.0, 0.0, 1.0), gate(Some(0.75), 30.0, 0.5, 0.25)],
             }],
         }
     }
@@ -176,6 +198,11 @@ ms a step                50.00          100.00
   long forward  45.00  90.00 %  90.00  90.00 %
   fusion         5.00  10.00 %  10.00  10.00 %
 first token after a prompt of 260 tokens: 2000 ms; where a request before began alike: 150 ms, 7.5 %
+
+gate                      off    0.75
+tokens/s, one text       20.0    30.0
+by the primary alone    0.0 %  50.0 %
+same text as off for  100.0 %  25.0 %
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Write the figures as JSON too; `-` writes them to the output instead of the tables
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Measure ensembles with these thresholds of the gate too, and without
+    #[arg(long, value_name = "P,P", value_delimiter = ',', value_parser = threshold)]
+    gate: Vec<f64>,
     /// One short round, for a first impression
     #[arg(long)]
     quick: bool,
@@ -34,6 +37,7 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let subjects = load::ensembles(config, &names, &bars)?;
     let plan = Plan {
         prefill_chunk: config.engine.prefill_chunk,
+        gates: args.gate.clone(),
         sampling: config.sampling.clone(),
         ..if args.quick { Plan::quick() } else { Plan::full() }
     };
@@ -49,5 +53,12 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
             fs::write(file, json()?).with_context(|| format!("cannot write {}", file.display()))
         }
         None => Ok(report.write(&mut out)?),
+    }
+}
+
+fn threshold(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(gate) if (0.0..).contains(&gate) => Ok(gate),
+        _ => Err("a threshold is a probability, from 0".to_owned()),
     }
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use tutti::{
     config::{Config, EnsembleConfig, MemberConfig},
     engine::{Engine, EngineConfig},
-    ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member},
+    ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member, Settings},
     model::Pool,
     store::{self, Bars, Progress},
 };
@@ -26,8 +26,12 @@ fn named(config: &Config) -> Vec<EnsembleConfig> {
     let mut all = config.ensembles.clone();
     for member in config.ensembles.iter().flat_map(|ensemble| &ensemble.members) {
         if !all.iter().any(|known| known.name == member.model) {
-            let alone = MemberConfig { model: member.model.clone(), weight: 1.0 };
-            all.push(EnsembleConfig { name: member.model.clone(), members: vec![alone] });
+            let alone = EnsembleConfig {
+                name: member.model.clone(),
+                members: vec![MemberConfig::new(&member.model, 1.0)],
+                fusion: Settings::default(),
+            };
+            all.push(alone);
         }
     }
     all
@@ -61,7 +65,8 @@ pub(super) fn ensembles(
     let mut loaded = Vec::new();
     for ensemble in &wanted {
         let (name, members) = (&ensemble.name, members(ensemble, &models));
-        loaded.push((name.clone(), Arc::new(compose(name, members, &maps, &bar))));
+        let composed = compose(name, members, &maps, &bar).with_settings(&ensemble.fusion);
+        loaded.push((name.clone(), Arc::new(composed)));
     }
     bar.note(&format!("loaded in {:.1} s", since.elapsed().as_secs_f64()));
     Ok(loaded)
@@ -115,7 +120,12 @@ pub(super) fn threads(config: &Config) -> io::Result<NonZero<usize>> {
 fn members(ensemble: &EnsembleConfig, models: &BTreeMap<String, LoadedModel>) -> Vec<Member> {
     let member = |member: &MemberConfig| {
         let LoadedModel { model, tokenizer } = models[&member.model].clone();
-        Member::new(member.model.clone(), model, tokenizer, member.weight as f32)
+        Member {
+            primary: member.primary,
+            temperature: member.temperature as f32,
+            system: member.system.clone(),
+            ..Member::new(member.model.clone(), model, tokenizer, member.weight as f32)
+        }
     };
     ensemble.members.iter().map(member).collect()
 }

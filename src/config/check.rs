@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use super::{
     Config, ConfigError, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings, raw,
 };
-use crate::sampling::SamplingParams;
+use crate::{
+    ensemble::{OnFailure, Rule, Settings},
+    sampling::SamplingParams,
+};
 
 /// Each may hold a body of the largest size.
 const MOST_REQUESTS: usize = 1 << 20;
@@ -174,19 +177,89 @@ fn ensemble(raw: raw::Ensemble, at: &str) -> Result<EnsembleConfig, Problem> {
         return Err(problem(format!("{at}.members"), "is empty; an ensemble needs a member"));
     }
     let mut members = Vec::with_capacity(raw.members.len());
-    for (index, raw::Member { model, weight }) in raw.members.into_iter().enumerate() {
-        if model.is_empty() {
-            return Err(problem(format!("{at}.members[{index}].model"), "is empty"));
+    for (index, raw) in raw.members.into_iter().enumerate() {
+        let at = format!("{at}.members[{index}]");
+        let member = member(raw, &at)?;
+        if member.primary && members.iter().any(|earlier: &MemberConfig| earlier.primary) {
+            return Err(problem(format!("{at}.role"), "is `primary`, as an earlier member's"));
         }
-        let weight = weight.unwrap_or(1.0);
-        if !weight.is_finite() || weight < 0.0 {
-            let reason = format!("is {weight}; it must be a number and not negative");
-            return Err(problem(format!("{at}.members[{index}].weight"), reason));
-        }
-        members.push(MemberConfig { model, weight });
+        members.push(member);
     }
     normalise(&mut members, at)?;
-    Ok(EnsembleConfig { name: raw.name, members })
+    let settings = Settings {
+        rule: rule(raw.rule, raw.floor, at)?,
+        gate: gate(raw.gate, at)?,
+        on_failure: on_failure(raw.on_failure.as_deref(), at)?,
+    };
+    Ok(EnsembleConfig { name: raw.name, members, fusion: settings })
+}
+
+fn member(raw: raw::Member, at: &str) -> Result<MemberConfig, Problem> {
+    let raw::Member { model, weight, role, temperature, system } = raw;
+    if model.is_empty() {
+        return Err(problem(format!("{at}.model"), "is empty"));
+    }
+    let weight = weight.unwrap_or(1.0);
+    if !weight.is_finite() || weight < 0.0 {
+        let reason = format!("is {weight}; it must be a number and not negative");
+        return Err(problem(format!("{at}.weight"), reason));
+    }
+    let primary = match role.as_deref() {
+        None => false,
+        Some("primary") if weight > 0.0 => true,
+        Some("primary") => {
+            let reason = "is `primary`, but a member of weight 0 is never run; give it a weight";
+            return Err(problem(format!("{at}.role"), reason));
+        }
+        Some(other) => {
+            let reason = format!("is `{other}`; it must be primary, or left out");
+            return Err(problem(format!("{at}.role"), reason));
+        }
+    };
+    let temperature = temperature.unwrap_or(1.0);
+    if !(0.1..=10.0).contains(&temperature) {
+        let reason = format!(
+            "is {temperature}; it must be from 0.1, where a member is as good as certain of \
+             everything, to 10, where it hardly has a preference"
+        );
+        return Err(problem(format!("{at}.temperature"), reason));
+    }
+    if system.as_ref().is_some_and(|system| system.trim().is_empty()) {
+        return Err(problem(format!("{at}.system"), "is empty; leave it out"));
+    }
+    Ok(MemberConfig { model, weight, primary, temperature, system })
+}
+
+fn rule(raw: Option<String>, floor: Option<f64>, at: &str) -> Result<Rule, Problem> {
+    let rule = match raw {
+        None => Rule::default(),
+        Some(rule) => rule
+            .parse::<Rule>()
+            .map_err(|error| problem(format!("{at}.rule"), error.to_string()))?,
+    };
+    let with = |floor| rule.with_floor(floor);
+    floor.map_or(Ok(rule), with).map_err(|error| problem(format!("{at}.floor"), error.to_string()))
+}
+
+fn gate(raw: Option<f64>, at: &str) -> Result<Option<f64>, Problem> {
+    match raw {
+        Some(gate) if !gate.is_finite() || gate < 0.0 => {
+            let reason = format!("is {gate}; it must be a probability, above 1 the gate is off");
+            Err(problem(format!("{at}.gate"), reason))
+        }
+        gate => Ok(gate),
+    }
+}
+
+fn on_failure(raw: Option<&str>, at: &str) -> Result<OnFailure, Problem> {
+    match raw {
+        None | Some("end") => Ok(OnFailure::End),
+        Some("continue") => Ok(OnFailure::Continue),
+        Some(other) => {
+            let reason = format!("is `{other}`; it must be end or continue");
+            Err(problem(format!("{at}.on_failure"), reason))
+        }
+    }
 }
 
 /// Weights that add up to 1 but for rounding are left as they are, so that what was printed

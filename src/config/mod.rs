@@ -1,6 +1,6 @@
 //! One optional `tutti.toml` and a few environment variables into one checked [`Config`].
 //!
-//! Read once, at start-up, by `main`. Knows no other module but the sampling parameters, and
+//! Read once, at start-up, by `main`. Knows no other module but the sampling parameters and the ways of fusing, and
 //! does not look whether models or folders exist.
 
 mod check;
@@ -9,7 +9,7 @@ mod raw;
 
 use std::path::{Path, PathBuf};
 
-use crate::sampling::SamplingParams;
+use crate::{ensemble::Settings, sampling::SamplingParams};
 
 /// Where the file is looked for when nobody names one.
 pub const FILE_NAME: &str = "tutti.toml";
@@ -89,6 +89,8 @@ pub struct EnsembleConfig {
     pub name: String,
     /// At least one. The same model may stand here more than once.
     pub members: Vec<MemberConfig>,
+    /// How what they say becomes one.
+    pub fusion: Settings,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +99,19 @@ pub struct MemberConfig {
     pub model: String,
     /// Not negative; those of one ensemble add up to 1.
     pub weight: f64,
+    /// It decides alone where the gate lets it; at most one of an ensemble, the first if none is.
+    pub primary: bool,
+    /// Its logits are divided by this; greater than 0.
+    pub temperature: f64,
+    /// What it alone is told, before the conversation's own system message.
+    pub system: Option<String>,
+}
+
+impl MemberConfig {
+    pub fn new(model: &str, weight: f64) -> Self {
+        let model = model.to_owned();
+        Self { model, weight, primary: false, temperature: 1.0, system: None }
+    }
 }
 
 /// What is wrong with the configuration.
@@ -191,9 +206,10 @@ impl Default for Config {
                     // The smaller model is the better one of plain prose; the larger follows
                     // instructions, and knows markdown and code. From 0.6 on for the smaller, code
                     // blocks came out broken; from 0.3 on it is hardly heard.
-                    MemberConfig { model: "smollm2-135m-instruct".to_owned(), weight: 0.4 },
-                    MemberConfig { model: "qwen2.5-coder-0.5b-instruct".to_owned(), weight: 0.6 },
+                    MemberConfig::new("smollm2-135m-instruct", 0.4),
+                    MemberConfig::new("qwen2.5-coder-0.5b-instruct", 0.6),
                 ],
+                fusion: Settings::default(),
             }],
         }
     }

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use toml::Value;
 
-use super::{Config, EngineConfig, EnsembleConfig, Paths, ServerSettings};
-use crate::sampling::SamplingParams;
+use super::{Config, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings};
+use crate::{
+    ensemble::{OnFailure, Settings},
+    sampling::SamplingParams,
+};
 
 pub(super) fn to_toml(config: &Config) -> String {
     let mut sections = vec![
@@ -113,17 +116,54 @@ fn server(server: &ServerSettings) -> String {
 }
 
 fn ensemble(ensemble: &EnsembleConfig) -> String {
-    let members = ensemble.members.iter().map(|member| {
-        format!("    {{ model = {}, weight = {:?} }},\n", quoted(&member.model), member.weight)
-    });
+    let Settings { rule, gate, on_failure } = &ensemble.fusion;
+    let floor = match rule.floor() {
+        // Of the shortest digits that give the same 32 bits.
+        Some(floor) => format!("floor = {floor:?}"),
+        None => "# floor = 0.01".to_owned(),
+    };
+    let gate = gate.map_or("# gate = 0.9".to_owned(), |gate| format!("gate = {gate:?}"));
+    let on_failure = match on_failure {
+        OnFailure::End => "end",
+        OnFailure::Continue => "continue",
+    };
     format!(
-        "# Models that write together under one name; only the ratio of the weights counts.\n\
+        "# Models that write together under one name; only the ratio of the weights counts. A\n\
+         # member may also have `role = \"primary\"` (for the gate; left out, the first is),\n\
+         # `temperature = 1.5` (its logits are divided by it: calms one that is too sure), and\n\
+         # `system = \"...\"`, which it alone is told.\n\
          [[ensemble]]\n\
          name = {}\n\
-         members = [\n{}]\n",
+         members = [\n{}]\n\
+         # How their probabilities become one: mean, power:R with R from 0 to 1, geometric, max or\n\
+         # majority.\n\
+         rule = \"{rule}\"\n\
+         # For power:R and geometric: a member's probability counts as at least this share of the\n\
+         # mean.\n\
+         {floor}\n\
+         # Where the primary's first choice has at least this probability, it decides alone. At 0\n\
+         # the others never run. Left out: all run at every step.\n\
+         {gate}\n\
+         # When a member fails: \"end\" the text with an error, or \"continue\" without it.\n\
+         on_failure = \"{on_failure}\"\n",
         quoted(&ensemble.name),
-        members.collect::<String>(),
+        ensemble.members.iter().map(member).collect::<String>(),
     )
+}
+
+fn member(member: &MemberConfig) -> String {
+    let MemberConfig { model, weight, primary, temperature, system } = member;
+    let mut keys = format!("model = {}, weight = {weight:?}", quoted(model));
+    if *primary {
+        keys.push_str(", role = \"primary\"");
+    }
+    if *temperature != 1.0 {
+        keys.push_str(&format!(", temperature = {temperature:?}"));
+    }
+    if let Some(system) = system {
+        keys.push_str(&format!(", system = {}", quoted(system)));
+    }
+    format!("    {{ {keys} }},\n")
 }
 
 fn optional_path(key: &str, value: Option<&Path>) -> String {

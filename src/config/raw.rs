@@ -63,6 +63,10 @@ pub(super) struct Server {
 pub(super) struct Ensemble {
     pub(super) name: String,
     pub(super) members: Vec<Member>,
+    pub(super) rule: Option<String>,
+    pub(super) floor: Option<f64>,
+    pub(super) gate: Option<f64>,
+    pub(super) on_failure: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,4 +74,7 @@ pub(super) struct Ensemble {
 pub(super) struct Member {
     pub(super) model: String,
     pub(super) weight: Option<f64>,
+    pub(super) role: Option<String>,
+    pub(super) temperature: Option<f64>,
+    pub(super) system: Option<String>,
 }

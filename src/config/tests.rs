@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, EnsembleConfig, MemberConfig};
+use crate::ensemble::{OnFailure, Rule, Settings};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("tutti.toml"))
@@ -62,7 +63,14 @@ name = "trio"
 members = [{ model = "a", weight = 1 }, { model = "b", weight = 1.5 }, { model = "a", weight = 0.7 }]
 [[ensemble]]
 name = "alone"
-members = [{ model = "c" }]
+members = [
+    { model = "c", role = "primary", temperature = 1.5, system = "Say \"hm\".\nThen\tgo on." },
+    { model = "d" },
+]
+rule = "power:0.5"
+floor = 0.125
+gate = 0.75
+on_failure = "continue"
 "#;
 
 #[test]
@@ -99,7 +107,16 @@ fn every_key_is_read() {
     assert_eq!(server.cors_origins, ["https://a.example:8443", "http://localhost:3000"]);
     assert!(server.strict_params && server.log_prompts);
     assert_eq!(config.ensembles.len(), 2);
-    assert_eq!(config.ensembles[1].members[0].weight, 1.0);
+    assert_eq!(config.ensembles[0].members[0].weight, 1.0 / 3.2);
+    assert_eq!(config.ensembles[0].fusion, Settings::default());
+    let EnsembleConfig { members, fusion, .. } = &config.ensembles[1];
+    let system = Some("Say \"hm\".\nThen\tgo on.".to_owned());
+    let first =
+        MemberConfig { primary: true, temperature: 1.5, system, ..MemberConfig::new("c", 0.5) };
+    assert_eq!(members[..], [first, MemberConfig::new("d", 0.5)]);
+    let rule = Rule::Power { exponent: 0.5, floor: 0.125 };
+    let expected = Settings { rule, gate: Some(0.75), on_failure: OnFailure::Continue };
+    assert_eq!(*fusion, expected);
 }
 
 #[test]
@@ -187,6 +204,24 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ),
         (ensemble("{ model = \"a\", weight = inf }"), "ensemble[0].members[0].weight"),
         (ensemble("{ model = \"a\", weight = 0 }"), "ensemble[0].members"),
+        (ensemble("{ model = \"a\", role = \"second\" }"), "ensemble[0].members[0].role"),
+        (
+            ensemble("{ model = \"a\" }, { model = \"b\", weight = 0, role = \"primary\" }"),
+            "ensemble[0].members[1].role",
+        ),
+        (
+            ensemble(
+                "{ model = \"a\", role = \"primary\" }, { model = \"b\", role = \"primary\" }",
+            ),
+            "ensemble[0].members[1].role",
+        ),
+        (ensemble("{ model = \"a\", temperature = 0 }"), "ensemble[0].members[0].temperature"),
+        (ensemble("{ model = \"a\", system = \" \" }"), "ensemble[0].members[0].system"),
+        (ensemble("{ model = \"a\" }") + "\nrule = \"median\"", "ensemble[0].rule"),
+        (ensemble("{ model = \"a\" }") + "\nfloor = 0.1", "ensemble[0].floor"),
+        (ensemble("{ model = \"a\" }") + "\nrule = \"geometric\"\nfloor = 2", "ensemble[0].floor"),
+        (ensemble("{ model = \"a\" }") + "\ngate = -0.5", "ensemble[0].gate"),
+        (ensemble("{ model = \"a\" }") + "\non_failure = \"stop\"", "ensemble[0].on_failure"),
         (ensemble("{ model = \"e\" }"), "ensemble[0].name"),
         (ensemble("{ model = \"a\" }").replace("\"e\"", "\"e/f\""), "ensemble[0].name"),
         (

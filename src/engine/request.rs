@@ -23,6 +23,8 @@ pub struct ModelCard {
     pub name: String,
     /// The members' names, in order; a single model has itself.
     pub members: Vec<String>,
+    /// Their weights, the rule and the gate, in one line.
+    pub fusion: String,
     /// The smallest of the members' context lengths, in tokens.
     pub context_length: usize,
 }
@@ -91,6 +93,15 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Fused steps, the one that chose `End` included.
     pub completion_tokens: usize,
+    /// Steps that the gate left to the primary alone; `None` without a gate.
+    pub gated: Option<usize>,
+}
+
+impl Usage {
+    /// The share of the steps that the primary decided alone; `None` without a gate.
+    pub fn gate_rate(&self) -> Option<f64> {
+        self.gated.map(|gated| gated as f64 / self.completion_tokens.max(1) as f64)
+    }
 }
 
 /// A running generation. Dropping it cancels within one step.

@@ -216,6 +216,7 @@ impl Running {
         let usage = Usage {
             prompt_tokens: self.job.sequence.prompt_tokens(),
             completion_tokens: self.steps,
+            gated: self.job.sequence.gated(),
         };
         self.send(Event::Finished { reason, usage });
         self.close();

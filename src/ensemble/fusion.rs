@@ -111,6 +111,19 @@ pub struct Fusion {
     pub rule: Rule,
     /// Each member's share, summing to 1; a member of weight 0 takes no part.
     pub(super) weights: Vec<f32>,
+    /// Where the primary's most probable piece has at least this probability, it decides alone.
+    /// At 0 it always does, above 1 never.
+    gate: Option<f64>,
+    pub(super) primary: usize,
+    pub on_failure: OnFailure,
+}
+
+/// What an ensemble is set to, but for its members' own weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    pub rule: Rule,
+    /// Not negative; `None` runs all members at every step.
+    pub gate: Option<f64>,
     pub on_failure: OnFailure,
 }
 
@@ -131,6 +144,8 @@ pub struct FusionRequest {
     pub members: Option<Vec<String>>,
     pub weights: Option<WeightsRequest>,
     pub rule: Option<Rule>,
+    /// Above 1 it turns a gate off.
+    pub gate: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -152,6 +167,8 @@ pub enum FusionError {
     WeightCount { found: usize, expected: usize, members: Vec<String> },
     #[error("gives `{member}` the weight {weight}; it must be a number and not negative")]
     Weight { member: String, weight: String },
+    #[error("is {gate}; it must be a number and not negative; above 1 it is off")]
+    Gate { gate: String },
     #[error("leaves no member with a weight; give one a usual weight")]
     NoWeight,
 }
@@ -162,19 +179,54 @@ impl FusionError {
         match self {
             Self::UnknownMember { param, .. } => param,
             Self::NoMembers => "ensemble.members",
+            Self::Gate { .. } => "ensemble.gate",
             Self::WeightCount { .. } | Self::Weight { .. } | Self::NoWeight => "ensemble.weights",
         }
     }
 }
 
 impl Fusion {
-    /// All members with the mean, under their own weights.
-    pub(super) fn of(members: &[Member]) -> Self {
+    /// All members under their own weights.
+    pub(super) fn of(members: &[Member], settings: &Settings) -> Self {
         Self {
-            rule: Rule::Mean,
+            rule: settings.rule,
             weights: members.iter().map(|member| member.weight).collect(),
-            on_failure: OnFailure::End,
+            gate: settings.gate,
+            primary: members.iter().position(|member| member.primary).unwrap_or(0),
+            on_failure: settings.on_failure,
         }
+    }
+
+    /// Settles who is the primary and what the gate comes to.
+    fn settled(mut self) -> Self {
+        self.gate = self.gate.filter(|&gate| gate <= 1.0);
+        self.find_primary();
+        if self.gate == Some(0.0) {
+            self.weights.fill(0.0);
+            self.weights[self.primary] = 1.0;
+        }
+        self
+    }
+
+    /// If the primary takes no part, the first who does is in its place.
+    fn find_primary(&mut self) {
+        if !self.is_active(self.primary) {
+            let first = self.active().next();
+            self.primary = first.unwrap_or(self.primary);
+        }
+    }
+
+    /// Its threshold, if there is a gate.
+    pub(super) fn gate(&self) -> Option<f64> {
+        self.gate
+    }
+
+    /// Goes on without a member; `None` if there is no other.
+    pub(super) fn lose(&mut self, member: usize) -> Option<()> {
+        self.weights[member] = 0.0;
+        self.normalise()?;
+        self.find_primary();
+        Some(())
     }
 
     /// Whether a member takes part.
@@ -188,7 +240,7 @@ impl Fusion {
     }
 
     /// Scales the weights to sum to 1; `None` if there is nothing to scale.
-    pub(super) fn normalise(&mut self) -> Option<()> {
+    fn normalise(&mut self) -> Option<()> {
         let sum: f32 = self.weights.iter().sum();
         let sound = sum.is_finite() && sum > 0.0;
         sound.then(|| self.weights.iter_mut().for_each(|weight| *weight /= sum))
@@ -196,6 +248,22 @@ impl Fusion {
 }
 
 impl Ensemble {
+    /// Its members, their weights, its rule and its gate in one line, for people and for telling
+    /// whether two ensembles are set alike.
+    pub fn described(&self) -> String {
+        let fusion = self.fusion();
+        let members = self.members().iter().zip(&fusion.weights);
+        let shares: Vec<_> =
+            members.map(|(member, weight)| format!("{weight} {}", member.name)).collect();
+        let gate = fusion.gate.map_or(String::new(), |gate| format!(", gate {gate}"));
+        format!("{}, rule {}{gate}", shares.join(" + "), fusion.rule)
+    }
+
+    /// How its members are fused where a request does not say.
+    pub fn fusion(&self) -> Fusion {
+        self.fusion.clone().settled()
+    }
+
     /// How this ensemble fuses what `request` asks.
     ///
     /// # Errors
@@ -205,8 +273,14 @@ impl Ensemble {
         if let Some(rule) = request.rule {
             fusion.rule = rule;
         }
+        if let Some(gate) = request.gate {
+            if gate.is_nan() || gate < 0.0 {
+                return Err(FusionError::Gate { gate: gate.to_string() });
+            }
+            fusion.gate = Some(gate);
+        }
         if request.members.is_none() && request.weights.is_none() {
-            return Ok(fusion);
+            return Ok(fusion.settled());
         }
         if let Some(members) = &request.members {
             if members.is_empty() {
@@ -223,7 +297,7 @@ impl Ensemble {
             self.reweigh(&mut fusion, weights)?;
         }
         fusion.normalise().ok_or(FusionError::NoWeight)?;
-        Ok(fusion)
+        Ok(fusion.settled())
     }
 
     fn check_names(&self, names: &[String], param: &'static str) -> Result<(), FusionError> {

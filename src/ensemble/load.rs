@@ -9,7 +9,7 @@ use std::{
 use super::{Ensemble, Member, vocabulary, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
-    model::{self, Decoder, Pool},
+    model::{self, Checkpoint, Decoder, Pool},
     tokenizer::{Tokenizer, TokenizerError},
     vocab::{MapError, UnionVocab},
 };
@@ -31,16 +31,30 @@ pub struct LoadedModel {
     pub tokenizer: Arc<Tokenizer>,
 }
 
-/// Loads a GGUF file; its weights stay memory-mapped.
+/// Loads a GGUF file, the first of several, or a folder of safetensors with its configuration and
+/// tokenizer; the weights stay memory-mapped.
 ///
 /// # Errors
-/// If the file is damaged or of a kind that cannot be run right.
+/// If a file is missing, damaged, or of a kind that cannot be run right.
 pub fn load_model(path: &Path, pool: &Pool) -> Result<LoadedModel, LoadError> {
-    let file = Gguf::open(path)?;
-    let tokenizer = Tokenizer::from_gguf(&file)
-        .map_err(|source| LoadError::Tokenizer { path: path.to_owned(), source })?;
-    let model = Decoder::from_gguf(&file, pool)?;
+    let (checkpoint, tokenizer) = open_model(path)?;
+    let model = Decoder::new(&checkpoint, pool)?;
     Ok(LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) })
+}
+
+/// Opens what [`load_model`] loads.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn open_model(path: &Path) -> Result<(Checkpoint, Tokenizer), LoadError> {
+    let wrong = |source| LoadError::Tokenizer { path: path.to_owned(), source };
+    if path.is_dir() {
+        let checkpoint = Checkpoint::from_folder(path)?;
+        return Ok((checkpoint, Tokenizer::from_folder(path).map_err(wrong)?));
+    }
+    let file = Gguf::open(path)?;
+    let checkpoint = Checkpoint::from_gguf(&file)?;
+    Ok((checkpoint, Tokenizer::from_gguf(&file).map_err(wrong)?))
 }
 
 /// Where an ensemble's union map came from.

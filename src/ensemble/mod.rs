@@ -18,6 +18,7 @@
 //! A member of weight 0 is never run.
 
 mod fusion;
+mod gate;
 mod load;
 mod mix;
 mod prefix;
@@ -29,8 +30,10 @@ mod workspace;
 
 use std::sync::{Arc, OnceLock};
 
-pub use fusion::{Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, WeightsRequest};
-pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model};
+pub use fusion::{
+    Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
+};
+pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, open_model};
 pub use prefix::Prefixes;
 pub use sequence::{Prompts, Sequence, StartError, Warning};
 pub use step::{Failure, Step, StepError};
@@ -39,7 +42,10 @@ pub use workspace::{Times, Workspace};
 use crate::{
     constrain::Grammars,
     model::LanguageModel,
-    tokenizer::{TokenKind, Tokenizer, chat::Message},
+    tokenizer::{
+        TokenKind, Tokenizer,
+        chat::{Message, Role},
+    },
     vocab::{Piece, TokenId, UnionVocab, VocabMap},
 };
 
@@ -54,6 +60,10 @@ pub struct Member {
     /// Its logits are divided by this before anything else, so that a model that is too sure of
     /// itself does not drown the others; 1 leaves them as they are.
     pub temperature: f32,
+    /// It decides alone where the gate lets it; without one the first member is.
+    pub primary: bool,
+    /// What it alone is told, before the conversation's own system message.
+    pub system: Option<String>,
 }
 
 impl Member {
@@ -63,7 +73,27 @@ impl Member {
         tokenizer: Arc<Tokenizer>,
         weight: f32,
     ) -> Self {
-        Self { name, model, tokenizer, weight, temperature: 1.0 }
+        Self { name, model, tokenizer, weight, temperature: 1.0, primary: false, system: None }
+    }
+}
+
+impl Member {
+    /// The conversation in its own template, after what it alone is told.
+    fn chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, String> {
+        let Some(system) = &self.system else {
+            return self.tokenizer.chat(messages).map_err(|error| error.to_string());
+        };
+        let mut messages = messages.to_vec();
+        match messages.first_mut().filter(|first| first.role == Role::System) {
+            Some(first) => first.content = format!("{system}\n\n{}", first.content),
+            None => messages.insert(0, Message { role: Role::System, content: system.clone() }),
+        }
+        let rendered = self.tokenizer.render(&messages).map_err(|error| error.to_string())?;
+        if rendered.contains(system.trim()) {
+            self.tokenizer.chat(&messages).map_err(|error| error.to_string())
+        } else {
+            Err("it leaves out the `system` that the configuration gives this member".to_owned())
+        }
     }
 }
 
@@ -75,6 +105,7 @@ pub struct Ensemble {
     union: UnionVocab,
     /// Each member's token for each piece but `End`, made when it is first needed.
     tokens: Vec<OnceLock<Vec<Option<TokenId>>>>,
+    /// What requests start from.
     fusion: Fusion,
     grammars: OnceLock<Grammars>,
 }
@@ -95,13 +126,15 @@ impl Ensemble {
     /// `members` are as [`weighted`] gives them, and `maps` are theirs.
     fn with_union(members: Vec<Member>, union: UnionVocab, maps: Vec<VocabMap>) -> Self {
         let tokens = members.iter().map(|_| OnceLock::new()).collect();
-        let fusion = Fusion::of(&members);
+        let fusion = Fusion::of(&members, &Settings::default());
         Self { members, maps, union, tokens, fusion, grammars: OnceLock::new() }
     }
 
-    /// How its members are fused where a request does not say.
-    pub fn fusion(&self) -> &Fusion {
-        &self.fusion
+    /// The ensemble, set to fuse in another way.
+    #[must_use]
+    pub fn with_settings(mut self, settings: &Settings) -> Self {
+        self.fusion = Fusion::of(&self.members, settings);
+        self
     }
 
     /// The members that run, in order, weights summing to 1.
@@ -137,10 +170,9 @@ impl Ensemble {
             if !fusion.is_active(index) {
                 return Ok(Vec::new());
             }
-            member.tokenizer.chat(messages).map_err(|error| StartError::Template {
-                member: member.name.clone(),
-                reason: error.to_string(),
-            })
+            member
+                .chat(messages)
+                .map_err(|reason| StartError::Template { member: member.name.clone(), reason })
         };
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
         Ok(Prompts { tokens, fusion })

@@ -56,11 +56,13 @@ pub(super) enum Start {
     Wait,
 }
 
-/// Looks for the longest beginning that the sequence at `index` shares with another.
+/// Looks for the longest beginning that the sequence at `index` shares with another. `asked` are
+/// the sequences that the member is to read now; others may never come to it.
 pub(super) fn start(
     member: usize,
     sequences: &[&mut Sequence],
     index: usize,
+    asked: &[bool],
     prefixes: &Prefixes,
 ) -> Start {
     let target = &sequences[index].states[member].target;
@@ -73,9 +75,9 @@ pub(super) fn start(
     let (length, cache) = best.expect("the sequence itself is among them");
     let coming = sequences[..index]
         .iter()
-        .map(|sequence| &sequence.states[member])
-        .filter(|state| !state.ready)
-        .map(|state| shared(&state.target, target))
+        .zip(asked)
+        .filter(|(_, asked)| **asked)
+        .map(|(sequence, _)| shared(&sequence.states[member].target, target))
         .max();
     if coming.is_some_and(|coming| coming >= SHORTEST && coming > length) {
         Start::Wait

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Ensemble, Sequence, Workspace,
+    Ensemble, Rule, Sequence, Workspace,
+    gate::Turn,
     mix::{Mixture, Voice},
     prefix::{self, Prefixes, Start},
     workspace::{self, Desk},
@@ -67,14 +68,30 @@ impl Ensemble {
         work: &mut Workspace,
     ) -> Vec<Result<Step, StepError>> {
         assert_eq!(work.pieces, self.union().size(), "a workspace is made for its ensemble");
+        let mut left = vec![work.prefill; self.members.len()];
+        self.ask(sequences, work, &mut left);
+        let lap = Instant::now();
+        let mixture = &mut work.desks[0].mixture;
+        let waiting = sequences
+            .iter_mut()
+            .filter_map(|sequence| self.open_gate(sequence, mixture).then_some(()));
+        let asks_others = waiting.count() > 0;
+        work.times.mix += lap.elapsed();
+        if asks_others {
+            self.ask(sequences, work, &mut left);
+        }
+        self.choose_and_commit(sequences, work)
+    }
+
+    /// Lets everyone speak whose turn it is. `left` is what each member may still read of prompts.
+    fn ask(&self, sequences: &mut [&mut Sequence], work: &mut Workspace, left: &mut [usize]) {
         let mut lap = Instant::now();
-        for member in 0..self.members.len() {
-            self.forward(member, sequences, work.prefill, &work.prefixes);
+        for (member, left) in left.iter_mut().enumerate() {
+            self.forward(member, sequences, left, &work.prefixes);
             workspace::lap(&mut lap, &mut work.times.forward[member]);
         }
         self.listen(sequences, &work.pool);
         workspace::lap(&mut lap, &mut work.times.mix);
-        self.choose_and_commit(sequences, work)
     }
 
     /// Brings one member's caches up to date and leaves the logits after the last token.
@@ -82,16 +99,14 @@ impl Ensemble {
         &self,
         member: usize,
         sequences: &mut [&mut Sequence],
-        mut prefill: usize,
+        prefill: &mut usize,
         prefixes: &Prefixes,
     ) {
-        let wanted = |sequence: &Sequence| {
-            sequence.fusion.is_active(member) && !sequence.states[member].ready
-        };
-        let mut wanted: Vec<bool> = sequences.iter().map(|sequence| wanted(sequence)).collect();
+        let asked: Vec<bool> = sequences.iter().map(|sequence| sequence.asks(member)).collect();
+        let mut wanted = asked.clone();
         for index in 0..sequences.len() {
             if wanted[index] && sequences[index].states[member].cache.tokens().is_empty() {
-                match prefix::start(member, sequences, index, prefixes) {
+                match prefix::start(member, sequences, index, &asked, prefixes) {
                     Start::Alone => {}
                     Start::From(cache) => sequences[index].states[member].cache = cache,
                     Start::Wait => wanted[index] = false,
@@ -111,8 +126,8 @@ impl Ensemble {
             let (tokens, want) = if rest.len() <= DECODE_ROW {
                 (rest, Want::Last)
             } else {
-                let taken = rest.len().min(prefill);
-                prefill -= taken;
+                let taken = rest.len().min(*prefill);
+                *prefill -= taken;
                 (&rest[..taken], if taken == rest.len() { Want::Last } else { Want::Nothing })
             };
             if tokens.is_empty() {
@@ -221,13 +236,18 @@ impl Ensemble {
             matching.commit(id)?;
         }
         workspace::lap(&mut lap, &mut spent.choose);
+        sequence.gated += usize::from(sequence.turn == Turn::Primary);
         self.commit(sequence, id);
         workspace::lap(&mut lap, &mut spent.commit);
         Ok(id)
     }
 
-    /// The mixture of all members that take part.
+    /// The mixture of those whose turn it is.
     pub(super) fn mix(&self, sequence: &Sequence, mixture: &mut Mixture) {
+        if sequence.turn == Turn::Primary {
+            let primary = self.voice(sequence, sequence.fusion.primary);
+            return mixture.fuse(Rule::Mean, &[Voice { weight: 1.0, ..primary }]);
+        }
         let voices: Vec<Voice<'_>> =
             sequence.fusion.active().map(|member| self.voice(sequence, member)).collect();
         mixture.fuse(sequence.fusion.rule, &voices);
@@ -255,6 +275,7 @@ impl Ensemble {
             }
             state.retarget();
         }
+        sequence.next_turn();
     }
 }
 

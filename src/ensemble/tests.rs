@@ -18,6 +18,7 @@ use std::{
 };
 
 mod failures;
+mod gates;
 mod rules;
 
 use super::*;
@@ -113,7 +114,7 @@ fn greedy() -> SamplingParams {
 
 /// Under the ensemble's own fusion.
 fn prompts(ensemble: &Ensemble, text: &str) -> Prompts {
-    ensemble.text_prompts(text, ensemble.fusion().clone())
+    ensemble.text_prompts(text, ensemble.fusion())
 }
 
 fn start(ensemble: &Ensemble, params: &SamplingParams) -> Sequence {

@@ -1,7 +1,9 @@
-//! One transformer for Llama and Qwen2: weights on the memory map, loaded and checked here.
+//! One transformer for Llama, Mistral, Qwen2 and Qwen3: weights on the memory map, loaded and
+//! checked here.
 
 use super::{
     KvCache, LanguageModel, LoadError, ModelError, Row, Want,
+    checkpoint::{Checkpoint, OUTPUT},
     config::Config,
     forward,
     kernels::{Isa, Pool},
@@ -20,40 +22,43 @@ pub struct Decoder {
     pub(super) output_norm: Vec<f32>,
     /// `None`: the embedding is used.
     pub(super) output: Option<Matrix>,
-    /// Radians a position, for each pair of a head.
-    pub(super) frequencies: Vec<f64>,
 }
 
 pub(super) struct Layer {
     pub(super) attention_norm: Vec<f32>,
-    pub(super) query: Matrix,
-    pub(super) key: Matrix,
-    pub(super) value: Matrix,
-    pub(super) biases: Option<Biases>,
-    pub(super) attention_output: Matrix,
+    pub(super) query: Linear,
+    pub(super) key: Linear,
+    pub(super) value: Linear,
+    pub(super) head_norms: Option<HeadNorms>,
+    pub(super) attention_output: Linear,
     pub(super) feed_forward_norm: Vec<f32>,
-    pub(super) gate: Matrix,
-    pub(super) up: Matrix,
-    pub(super) down: Matrix,
+    pub(super) gate: Linear,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
 }
 
-pub(super) struct Biases {
+pub(super) struct Linear {
+    pub(super) matrix: Matrix,
+    pub(super) bias: Option<Vec<f32>>,
+}
+
+/// For each number of a head, the same for all heads.
+pub(super) struct HeadNorms {
     pub(super) query: Vec<f32>,
     pub(super) key: Vec<f32>,
-    pub(super) value: Vec<f32>,
 }
 
 impl Decoder {
     /// Maps the weights, copies nothing but norms and biases. Members may share the pool.
     ///
     /// # Errors
-    /// If the file needs something this decoder does not do, or is not consistent.
-    pub fn from_gguf(gguf: &Gguf, pool: &Pool) -> Result<Self, LoadError> {
-        let config = Config::from_gguf(gguf)?;
-        let mut tensors = Tensors::new(gguf);
+    /// If a tensor is missing, left over, or not what the configuration says.
+    pub fn new(checkpoint: &Checkpoint, pool: &Pool) -> Result<Self, LoadError> {
+        let config = checkpoint.config.clone();
+        let mut tensors = Tensors::new(checkpoint);
         let embedding = tensors.table("token_embd.weight", config.width)?;
-        let output = if tensors.has("output.weight") {
-            Some(tensors.matrix("output.weight", [embedding.rows(), config.width])?)
+        let output = if tensors.has(OUTPUT) {
+            Some(tensors.matrix(OUTPUT, [embedding.rows(), config.width])?)
         } else {
             None
         };
@@ -61,10 +66,15 @@ impl Decoder {
             .map(|index| Layer::load(&mut tensors, &config, index))
             .collect::<Result<_, _>>()?;
         let output_norm = tensors.vector("output_norm.weight", config.width)?;
-        let frequencies = frequencies(&mut tensors, &config)?;
         tensors.finish()?;
         let (isa, pool) = (Isa::best(), pool.clone());
-        Ok(Self { config, isa, pool, embedding, layers, output_norm, output, frequencies })
+        Ok(Self { config, isa, pool, embedding, layers, output_norm, output })
+    }
+
+    /// # Errors
+    /// If the file needs something this decoder does not do, or is not consistent.
+    pub fn from_gguf(gguf: &Gguf, pool: &Pool) -> Result<Self, LoadError> {
+        Self::new(&Checkpoint::from_gguf(gguf)?, pool)
     }
 
     fn check(&self, row: &Row<'_>) -> Result<(), ModelError> {
@@ -126,45 +136,44 @@ impl LanguageModel for Decoder {
 impl Layer {
     fn load(tensors: &mut Tensors<'_>, config: &Config, index: usize) -> Result<Self, LoadError> {
         let (width, hidden, kv_width) = (config.width, config.hidden, config.kv_width());
-        let q_width = config.heads * config.head_dim;
+        let (q_width, biases) = (config.q_width(), config.biases);
         let name = |part: &str| format!("blk.{index}.{part}");
-        let biases = if config.qkv_bias {
-            Some(Biases {
-                query: tensors.vector(&name("attn_q.bias"), q_width)?,
-                key: tensors.vector(&name("attn_k.bias"), kv_width)?,
-                value: tensors.vector(&name("attn_v.bias"), kv_width)?,
+        let mut linear = |part: &str, shape: [usize; 2], has_bias: bool| {
+            let matrix = tensors.matrix(&name(&format!("{part}.weight")), shape)?;
+            let bias = match has_bias {
+                true => Some(tensors.vector(&name(&format!("{part}.bias")), shape[0])?),
+                false => None,
+            };
+            Ok::<_, LoadError>(Linear { matrix, bias })
+        };
+        let query = linear("attn_q", [q_width, width], biases.qkv)?;
+        let key = linear("attn_k", [kv_width, width], biases.qkv)?;
+        let value = linear("attn_v", [kv_width, width], biases.qkv)?;
+        let attention_output = linear("attn_output", [width, q_width], biases.output)?;
+        let gate = linear("ffn_gate", [hidden, width], biases.feed_forward)?;
+        let up = linear("ffn_up", [hidden, width], biases.feed_forward)?;
+        let down = linear("ffn_down", [width, hidden], biases.feed_forward)?;
+        let head_norms = if config.head_norms {
+            Some(HeadNorms {
+                query: tensors.vector(&name("attn_q_norm.weight"), config.head_dim)?,
+                key: tensors.vector(&name("attn_k_norm.weight"), config.head_dim)?,
             })
         } else {
             None
         };
+        let attention_norm = tensors.vector(&name("attn_norm.weight"), width)?;
+        let feed_forward_norm = tensors.vector(&name("ffn_norm.weight"), width)?;
         Ok(Self {
-            attention_norm: tensors.vector(&name("attn_norm.weight"), width)?,
-            query: tensors.matrix(&name("attn_q.weight"), [q_width, width])?,
-            key: tensors.matrix(&name("attn_k.weight"), [kv_width, width])?,
-            value: tensors.matrix(&name("attn_v.weight"), [kv_width, width])?,
-            biases,
-            attention_output: tensors.matrix(&name("attn_output.weight"), [width, q_width])?,
-            feed_forward_norm: tensors.vector(&name("ffn_norm.weight"), width)?,
-            gate: tensors.matrix(&name("ffn_gate.weight"), [hidden, width])?,
-            up: tensors.matrix(&name("ffn_up.weight"), [hidden, width])?,
-            down: tensors.matrix(&name("ffn_down.weight"), [width, hidden])?,
+            attention_norm,
+            query,
+            key,
+            value,
+            head_norms,
+            attention_output,
+            feed_forward_norm,
+            gate,
+            up,
+            down,
         })
     }
-}
-
-/// Rotary position embedding (arXiv 2104.09864). Llama 3 files carry divisors of the frequencies.
-fn frequencies(tensors: &mut Tensors<'_>, config: &Config) -> Result<Vec<f64>, LoadError> {
-    let pairs = config.head_dim / 2;
-    let divisors = if tensors.has("rope_freqs.weight") {
-        tensors.vector("rope_freqs.weight", pairs)?
-    } else {
-        vec![1.0; pairs]
-    };
-    let base = f64::from(config.rope_base);
-    let exponent = |pair: usize| -(pair as f64) / pairs as f64;
-    Ok(divisors
-        .iter()
-        .enumerate()
-        .map(|(pair, &divisor)| base.powf(exponent(pair)) / f64::from(divisor))
-        .collect())
 }

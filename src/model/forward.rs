@@ -3,7 +3,7 @@
 use super::{
     Row, Want,
     config::RopePairs,
-    decoder::{Biases, Decoder, Layer},
+    decoder::{Decoder, Layer, Linear},
     kernels::{self, Activations, Attention, Product, Query},
     tensors::Matrix,
 };
@@ -101,6 +101,7 @@ impl Decoder {
             kernels::dequantize(self.embedding.weights(), token, &mut position.hidden);
             let angle = |frequency: &f64| position.index as f64 * frequency;
             position.rotations = self
+                .config
                 .frequencies
                 .iter()
                 .map(|frequency| angle(frequency).sin_cos())
@@ -130,12 +131,12 @@ impl Decoder {
             values.push(&mut p.value[..]);
         }
         let products = vec![
-            product(&layer.query, queries),
-            product(&layer.key, keys),
-            product(&layer.value, values),
+            product(&layer.query.matrix, queries),
+            product(&layer.key.matrix, keys),
+            product(&layer.value.matrix, values),
         ];
         kernels::multiply(&self.pool, isa, &inputs, products);
-        self.pool.for_each(positions, |_, p| self.place(layer.biases.as_ref(), p));
+        self.pool.for_each(positions, |_, p| self.place(layer, p));
         for p in positions.iter() {
             rows[p.row].cache.write(index, p.index, &p.key, &p.value);
         }
@@ -149,17 +150,26 @@ impl Decoder {
         self.pool.for_each(positions, |_, p| kernels::add(isa, &mut p.hidden, &p.change));
     }
 
-    /// Biases, and the rotation that tells queries and keys their position.
-    fn place(&self, biases: Option<&Biases>, p: &mut Position) {
-        if let Some(biases) = biases {
-            kernels::add(self.isa, &mut p.query, &biases.query);
-            kernels::add(self.isa, &mut p.key, &biases.key);
-            kernels::add(self.isa, &mut p.value, &biases.value);
-        }
-        for heads in [&mut p.query, &mut p.key] {
+    /// Biases, norms of the heads, and the rotation that tells queries and keys their position.
+    fn place(&self, layer: &Layer, p: &mut Position) {
+        self.add_bias(&layer.query, &mut p.query);
+        self.add_bias(&layer.key, &mut p.key);
+        self.add_bias(&layer.value, &mut p.value);
+        let norms = layer.head_norms.as_ref();
+        let norms = [norms.map(|norms| &norms.query), norms.map(|norms| &norms.key)];
+        for (heads, norm) in [&mut p.query, &mut p.key].into_iter().zip(norms) {
             for head in heads.chunks_exact_mut(self.config.head_dim) {
+                if let Some(weight) = norm {
+                    kernels::norm(self.isa, head, weight, self.config.norm_eps);
+                }
                 rotate(head, &p.rotations, self.config.rope_pairs);
             }
+        }
+    }
+
+    fn add_bias(&self, linear: &Linear, out: &mut [f32]) {
+        if let Some(bias) = &linear.bias {
+            kernels::add(self.isa, out, bias);
         }
     }
 
@@ -207,9 +217,11 @@ impl Decoder {
             gates.push(&mut p.gate[..]);
             ups.push(&mut p.up[..]);
         }
-        let products = vec![product(&layer.gate, gates), product(&layer.up, ups)];
+        let products = vec![product(&layer.gate.matrix, gates), product(&layer.up.matrix, ups)];
         kernels::multiply(&self.pool, isa, &inputs, products);
         self.pool.for_each(positions, |_, p| {
+            self.add_bias(&layer.gate, &mut p.gate);
+            self.add_bias(&layer.up, &mut p.up);
             kernels::gate_and_quantize(isa, &p.gate, &p.up, &mut p.gated);
         });
         self.product_of(&layer.down, positions, |p| (&p.gated, &mut p.change));
@@ -218,13 +230,17 @@ impl Decoder {
 
     fn product_of(
         &self,
-        matrix: &Matrix,
+        linear: &Linear,
         positions: &mut [Position],
         parts: impl Fn(&mut Position) -> (&Activations, &mut Vec<f32>),
     ) {
-        let (inputs, outputs): (Vec<_>, Vec<_>) =
+        let (inputs, mut outputs): (Vec<_>, Vec<_>) =
             positions.iter_mut().map(parts).map(|(x, y)| (x, &mut y[..])).unzip();
-        kernels::multiply(&self.pool, self.isa, &inputs, vec![product(matrix, outputs)]);
+        let of = outputs.iter_mut().map(|output| &mut **output).collect();
+        kernels::multiply(&self.pool, self.isa, &inputs, vec![product(&linear.matrix, of)]);
+        for output in outputs {
+            self.add_bias(linear, output);
+        }
     }
 
     /// Continues each row's logits with those of its positions.

@@ -4,16 +4,20 @@
 
 use std::path::PathBuf;
 
-use crate::{gguf::GgufError, vocab::TokenId};
+use crate::{gguf::GgufError, safetensors::SafetensorsError, vocab::TokenId};
 
 mod cache;
+mod checkpoint;
 mod config;
+mod config_gguf;
+mod config_json;
 mod decoder;
 mod forward;
 mod kernels;
 mod tensors;
 
 pub use cache::KvCache;
+pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;
 pub use kernels::Pool;
 
@@ -27,16 +31,27 @@ pub fn instructions() -> &'static str {
 pub enum LoadError {
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    #[error("{path}: architecture `{architecture}` is not supported; use a llama or qwen2 model")]
+    #[error(transparent)]
+    Safetensors(#[from] SafetensorsError),
+    #[error("cannot read {path}: {source}; fetch the model again")]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not readable: {reason}; fetch it again")]
+    Malformed { path: PathBuf, reason: String },
+    #[error(
+        "{path}: architecture `{architecture}` is not supported; use a llama, mistral, qwen2 or \
+         qwen3 model"
+    )]
     Architecture { path: PathBuf, architecture: String },
     #[error("{path}: `{key}` ({value}) is not supported; use a model without it")]
     Unsupported { path: PathBuf, key: String, value: String },
+    #[error("{path} has no tensor `{tensor}`; the file is not what its metadata says")]
+    NoTensor { path: PathBuf, tensor: String },
     #[error(
         "{path}: tensor `{tensor}` has shape {found:?}, not {expected:?}; the file is not what its metadata says"
     )]
     Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
     #[error(
-        "{path}: tensor `{tensor}` is {dtype} in rows of {cols}, which is not supported; use a file in Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, F16, BF16 or F32"
+        "{path}: tensor `{tensor}` is {dtype} in rows of {cols}, which is not supported; use a file in Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, F16, BF16 or F32"
     )]
     Dtype { path: PathBuf, tensor: String, dtype: String, cols: usize },
     #[error(

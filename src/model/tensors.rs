@@ -1,26 +1,27 @@
-//! Takes a model's tensors out of its file by name and shape, and sees that none is left over.
+//! Takes a model's tensors out of its checkpoint by name and shape, and sees that none is left
+//! over.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, path::Path};
 
-use memmap2::Mmap;
+use bytes::Bytes;
 
 use super::{
     LoadError,
+    checkpoint::Checkpoint,
     kernels::{self, Dtype, Weights},
 };
-use crate::gguf::{Gguf, TensorEntry};
+use crate::mapped::TensorEntry;
 
 /// A matrix that stays as it is in the mapped file.
 pub(super) struct Matrix {
     dtype: Dtype,
     shape: [usize; 2],
-    map: Arc<Mmap>,
-    range: Range<usize>,
+    bytes: Bytes,
 }
 
 impl Matrix {
     pub(super) fn weights(&self) -> Weights<'_> {
-        Weights::new(self.dtype, self.shape, &self.map[self.range.clone()])
+        Weights::new(self.dtype, self.shape, &self.bytes)
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -28,14 +29,15 @@ impl Matrix {
     }
 }
 
-pub(super) struct Tensors<'g> {
-    gguf: &'g Gguf,
-    unused: BTreeSet<&'g str>,
+pub(super) struct Tensors<'c> {
+    checkpoint: &'c Checkpoint,
+    unused: BTreeSet<&'c str>,
 }
 
-impl<'g> Tensors<'g> {
-    pub(super) fn new(gguf: &'g Gguf) -> Self {
-        Self { gguf, unused: gguf.tensor_names().collect() }
+impl<'c> Tensors<'c> {
+    pub(super) fn new(checkpoint: &'c Checkpoint) -> Self {
+        let unused = checkpoint.tensors.keys().map(String::as_str).collect();
+        Self { checkpoint, unused }
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -45,19 +47,20 @@ impl<'g> Tensors<'g> {
     /// A matrix of any supported type; its rows are the outputs.
     pub(super) fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix, LoadError> {
         let entry = self.take(name, &shape)?;
-        self.checked(name, shape, entry)
+        matrix(&self.checkpoint.path, &self.checkpoint.naming.of(name), shape, entry)
     }
 
     /// A matrix whose number of rows is whatever the file says.
     pub(super) fn table(&mut self, name: &str, cols: usize) -> Result<Matrix, LoadError> {
-        let rows = self.gguf.tensor(name)?.shape.first().copied().unwrap_or(0);
+        let rows = self.find(name)?.shape.first().copied().unwrap_or(0);
         self.matrix(name, [rows, cols])
     }
 
     /// A short tensor, as plain numbers.
     pub(super) fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
         let entry = self.take(name, &[length])?;
-        let row = self.checked(name, [1, length], entry)?;
+        let name = self.checkpoint.naming.of(name);
+        let row = matrix(&self.checkpoint.path, &name, [1, length], entry)?;
         let mut values = vec![0.0; length];
         kernels::dequantize(row.weights(), 0, &mut values);
         Ok(values)
@@ -67,46 +70,54 @@ impl<'g> Tensors<'g> {
     /// If the file has a tensor that was not taken: the model is not what it was taken for.
     pub(super) fn finish(self) -> Result<(), LoadError> {
         match self.unused.first() {
-            Some(&tensor) => Err(LoadError::UnknownTensor {
-                path: self.gguf.path().to_owned(),
-                tensor: tensor.to_owned(),
+            Some(tensor) => Err(LoadError::UnknownTensor {
+                path: self.checkpoint.path.clone(),
+                tensor: self.checkpoint.naming.of(tensor),
             }),
             None => Ok(()),
         }
     }
 
-    fn take(&mut self, name: &str, expected: &[usize]) -> Result<TensorEntry, LoadError> {
-        let entry = self.gguf.tensor(name)?;
+    fn find(&self, name: &str) -> Result<&'c TensorEntry, LoadError> {
+        self.checkpoint.tensors.get(name).ok_or_else(|| LoadError::NoTensor {
+            path: self.checkpoint.path.clone(),
+            tensor: self.checkpoint.naming.of(name),
+        })
+    }
+
+    fn take(&mut self, name: &str, expected: &[usize]) -> Result<&'c TensorEntry, LoadError> {
+        let entry = self.find(name)?;
         if entry.shape != expected || expected.contains(&0) {
             return Err(LoadError::Shape {
-                path: self.gguf.path().to_owned(),
-                tensor: name.to_owned(),
-                found: entry.shape,
+                path: self.checkpoint.path.clone(),
+                tensor: self.checkpoint.naming.of(name),
+                found: entry.shape.clone(),
                 expected: expected.to_vec(),
             });
         }
         self.unused.remove(name);
         Ok(entry)
     }
+}
 
-    fn checked(
-        &self,
-        name: &str,
-        shape: [usize; 2],
-        entry: TensorEntry,
-    ) -> Result<Matrix, LoadError> {
-        let refuse = || LoadError::Dtype {
-            path: self.gguf.path().to_owned(),
-            tensor: name.to_owned(),
-            dtype: format!("{:?}", entry.dtype),
-            cols: shape[1],
-        };
-        let dtype = Dtype::new(entry.dtype).ok_or_else(refuse)?;
-        let (weights, bytes) = dtype.block();
-        let size = (shape[1] / weights * bytes).checked_mul(shape[0]);
-        if !shape[1].is_multiple_of(weights) || size != Some(entry.range.len()) {
-            return Err(refuse());
-        }
-        Ok(Matrix { dtype, shape, map: Arc::clone(self.gguf.map()), range: entry.range })
+/// The tensor as `shape` numbers of a type there are kernels for.
+pub(super) fn matrix(
+    path: &Path,
+    name: &str,
+    shape: [usize; 2],
+    entry: &TensorEntry,
+) -> Result<Matrix, LoadError> {
+    let refuse = || LoadError::Dtype {
+        path: path.to_owned(),
+        tensor: name.to_owned(),
+        dtype: format!("{:?}", entry.dtype),
+        cols: shape[1],
+    };
+    let dtype = Dtype::new(entry.dtype).ok_or_else(refuse)?;
+    let (weights, bytes) = dtype.block();
+    let size = (shape[1] / weights * bytes).checked_mul(shape[0]);
+    if !shape[1].is_multiple_of(weights) || size != Some(entry.bytes.len()) {
+        return Err(refuse());
     }
+    Ok(Matrix { dtype, shape, bytes: entry.bytes.clone() })
 }

@@ -43,7 +43,7 @@ impl Report {
     }
 
     fn front_matter(&self) -> String {
-        let Facts { model, members, seed, short_of, usage, seconds: _ } = &self.facts;
+        let Facts { model, members, fusion, seed, short_of, usage, seconds: _ } = &self.facts;
         let members: Vec<_> = members.iter().map(|member| quoted(member)).collect();
         let mut text = format!(
             "---\n\
@@ -52,6 +52,7 @@ impl Report {
              language: {}\n\
              model: {}\n\
              members: [{}]\n\
+             fusion: {}\n\
              seed: {seed}\n\
              sections: {}\n",
             quoted(&self.plan.title),
@@ -59,6 +60,7 @@ impl Report {
             quoted(&self.plan.language),
             quoted(model),
             members.join(", "),
+            quoted(fusion),
             self.sections.len(),
         );
         if let Some(asked) = short_of {
@@ -66,6 +68,9 @@ impl Report {
         }
         for (what, count) in self.incidents() {
             push(&mut text, format_args!("{}: {count}\n", what.replace(' ', "_")));
+        }
+        if let Some(gated) = usage.gated {
+            push(&mut text, format_args!("gated_tokens: {gated}\n"));
         }
         push(
             &mut text,
@@ -81,7 +86,7 @@ impl Report {
 
     /// What is to be said of the run, in one line.
     fn closing(&self) -> String {
-        let Facts { model, members, seed, short_of, usage, seconds: _ } = &self.facts;
+        let Facts { model, members, seed, short_of, usage, .. } = &self.facts;
         let mut line = format!("Written by `{model}`");
         if members.len() > 1 {
             push(&mut line, format_args!(" (`{}`)", members.join("`, `")));

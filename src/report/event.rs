@@ -34,6 +34,8 @@ pub enum ReportEvent {
     Started {
         /// Parts that an earlier session finished are not written again.
         resumed: bool,
+        /// [`Facts::fusion`] of the models that write.
+        fusion: String,
     },
     PlanStarted {
         max_tokens: usize,
@@ -117,6 +119,8 @@ pub struct Facts {
     pub model: String,
     /// The members' names; a single model has itself.
     pub members: Vec<String>,
+    /// How the members write together, in one line.
+    pub fusion: String,
     pub seed: u64,
     /// The number of sections asked for, if fewer could be planned.
     pub short_of: Option<usize>,
@@ -131,11 +135,15 @@ pub struct Facts {
 pub struct Tokens {
     pub prompt_tokens: usize,
     pub completion_tokens: usize,
+    /// Steps that a gate left to one model alone; `None` without a gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gated: Option<usize>,
 }
 
 impl From<Usage> for Tokens {
     fn from(usage: Usage) -> Self {
-        Self { prompt_tokens: usage.prompt_tokens, completion_tokens: usage.completion_tokens }
+        let Usage { prompt_tokens, completion_tokens, gated } = usage;
+        Self { prompt_tokens, completion_tokens, gated }
     }
 }
 
@@ -143,12 +151,15 @@ impl std::ops::AddAssign for Tokens {
     fn add_assign(&mut self, more: Self) {
         self.prompt_tokens += more.prompt_tokens;
         self.completion_tokens += more.completion_tokens;
+        self.gated = self.gated.into_iter().chain(more.gated).reduce(|a, b| a + b);
     }
 }
 
 /// What earlier sessions of a run have finished.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Done {
+    /// How the models of the first session wrote together.
+    pub(super) fusion: Option<String>,
     pub(super) planned: Option<Planned>,
     pub(super) parts: BTreeMap<Part, Section>,
     /// Wall time of those sessions.
@@ -161,6 +172,9 @@ impl Done {
         let mut done = Self { seconds, ..Self::default() };
         for event in events {
             match event {
+                ReportEvent::Started { fusion, .. } => {
+                    done.fusion.get_or_insert_with(|| fusion.clone());
+                }
                 ReportEvent::Planned(planned) => done.planned = Some(planned.clone()),
                 ReportEvent::SectionFinished { part, section } => {
                     done.parts.insert(*part, section.clone());

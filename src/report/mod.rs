@@ -62,7 +62,7 @@ use std::{sync::Arc, time::Instant};
 use futures::future::try_join_all;
 use tokio::sync::mpsc;
 
-use crate::engine::{Generate, GenerateError};
+use crate::engine::{Generate, GenerateError, ModelCard};
 
 pub use event::{Done, Facts, Part, Report, ReportEvent, Tokens};
 pub use file::{DocumentError, check_destination, write_document};
@@ -139,12 +139,17 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn start(&self, done: &Done) -> Result<Vec<String>, ReportError> {
+    /// What writes.
+    async fn start(&self, done: &Done) -> Result<ModelCard, ReportError> {
         self.request.check()?;
-        let members = self.members()?;
-        let resumed = done.planned.is_some();
-        self.tell(ReportEvent::Started { resumed }).await;
-        Ok(members)
+        let card = self.card()?;
+        let now = card.fusion.clone();
+        if let Some(then) = done.fusion.clone().filter(|then| *then != now) {
+            return Err(ReportError::OtherModels { then, now });
+        }
+        let resumed = done.fusion.is_some();
+        self.tell(ReportEvent::Started { resumed, fusion: now }).await;
+        Ok(card)
     }
 
     async fn planned(&self, done: &Done) -> Result<Planned, ReportError> {
@@ -156,7 +161,7 @@ impl Run<'_> {
 
     async fn to_the_end(&self, done: Done) -> Result<Report, ReportError> {
         let started = Instant::now();
-        let members = self.start(&done).await?;
+        let card = self.start(&done).await?;
         let Planned { plan, usage: mut total, short_of, .. } = self.planned(&done).await?;
         let workers =
             (0..plan.sections.len()).map(|index| section::of_plan(self, &plan, index, &done));
@@ -170,7 +175,8 @@ impl Run<'_> {
         }
         let facts = Facts {
             model: self.request.model.clone(),
-            members,
+            members: card.members,
+            fusion: card.fusion,
             seed: self.request.sampling.seed,
             short_of,
             usage: total,
@@ -180,10 +186,10 @@ impl Run<'_> {
         Ok(Report { topic, plan, introduction, sections, conclusion, facts })
     }
 
-    fn members(&self) -> Result<Vec<String>, ReportError> {
+    fn card(&self) -> Result<ModelCard, ReportError> {
         let mut cards = self.engine.models();
         match cards.iter().position(|card| card.name == self.request.model) {
-            Some(at) => Ok(cards.swap_remove(at).members),
+            Some(at) => Ok(cards.swap_remove(at)),
             None => Err(ReportError::Plan(GenerateError::UnknownModel {
                 name: self.request.model.clone(),
                 available: cards.into_iter().map(|card| card.name).collect(),

@@ -234,8 +234,8 @@ impl Lines {
     fn observe(&mut self, event: &ReportEvent) -> io::Result<()> {
         self.pace.observe(event);
         match event {
-            ReportEvent::Started { resumed: false } => Ok(()),
-            ReportEvent::Started { resumed: true } => writeln!(self.out, "going on"),
+            ReportEvent::Started { resumed: false, .. } => Ok(()),
+            ReportEvent::Started { resumed: true, .. } => writeln!(self.out, "going on"),
             ReportEvent::PlanStarted { max_tokens } => {
                 self.restart();
                 writeln!(self.out, "plan: at most {max_tokens} tokens")

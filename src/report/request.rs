@@ -95,6 +95,11 @@ pub enum ReportError {
     UnusablePlan { fault: PlanFault, asked: usize },
     #[error("no section could be written; the first one: {fault}")]
     NothingWritten { fault: SectionFault },
+    #[error(
+        "the report was begun with `{then}` and the models now write with `{now}`; set them as they \
+         were, or begin another"
+    )]
+    OtherModels { then: String, now: String },
     #[error("the engine stopped before the report was written; resume it with a new one")]
     Stopped,
 }

@@ -8,7 +8,7 @@
 //! Unicode normalisation is applied, though the published Qwen2 tokenizer composes its input (NFC):
 //! a generated text would come back as other bytes. llama.cpp normalises nothing either.
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -21,6 +21,7 @@ mod alphabet;
 mod bpe;
 pub mod chat;
 mod encoded;
+mod from_folder;
 mod from_gguf;
 mod from_json;
 mod spec;
@@ -105,6 +106,15 @@ impl Tokenizer {
         config_json: Option<&[u8]>,
     ) -> Result<Self, TokenizerError> {
         Self::from_spec(from_json::spec(tokenizer_json, config_json)?)
+    }
+
+    /// Reads a folder with `tokenizer.json` and the files that Hugging Face's libraries save
+    /// beside it.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json), and if `tokenizer.json` is missing.
+    pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
+        Self::from_spec(from_folder::spec(folder)?)
     }
 
     /// # Errors

@@ -86,8 +86,25 @@ fn plan() -> Plan {
         prompt: 20,
         steps: 15,
         shared: 200,
+        gates: vec![0.0, 1.5],
         ..Plan::full()
     }
+}
+
+#[test]
+fn a_gate_is_measured_beside_none() {
+    let report = bench::run(
+        Machine::here(1),
+        &[("pair".to_owned(), ensemble(&[&toy(1000), &toy(9)]))],
+        &plan(),
+        &|_| {},
+    );
+    let gates = &report.unwrap().ensembles[0].gates;
+    let found: Vec<_> = gates.iter().map(|at| (at.gate, at.gate_rate)).collect();
+    assert_eq!(found, [(None, 0.0), (Some(0.0), 1.0), (Some(1.5), 0.0)]);
+    assert!(gates[1].tokens_per_second > 0.0);
+    assert_eq!([gates[0].same, gates[2].same], [1.0; 2], "as without a gate");
+    assert!(gates[1].same < 1.0, "the primary alone says something else");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn ask(question: &str) -> Vec<Message> {
 }
 
 fn start(ensemble: &Ensemble, question: &str, params: &SamplingParams) -> Sequence {
-    let prompts = ensemble.chat_prompts(&ask(question), ensemble.fusion().clone()).unwrap();
+    let prompts = ensemble.chat_prompts(&ask(question), ensemble.fusion()).unwrap();
     Sequence::new(ensemble, prompts, params.clone(), None).unwrap()
 }
 
@@ -226,9 +226,8 @@ fn a_schema_holds_on_the_real_pair() {
         "required": ["city", "population"],
         "additionalProperties": false,
     });
-    let prompts = duet
-        .chat_prompts(&ask("The largest city of Japan, as JSON."), duet.fusion().clone())
-        .unwrap();
+    let prompts =
+        duet.chat_prompts(&ask("The largest city of Japan, as JSON."), duet.fusion()).unwrap();
     let constraint = Constraint::JsonSchema(schema.clone());
     let mut sequence = Sequence::new(&duet, prompts, sampled(2), Some(&constraint)).unwrap();
     for _ in 0..80 {

@@ -12,7 +12,7 @@ use tutti::{
         Engine, EngineConfig, Event, FinishReason, FusionRequest, Generate, GenerateError,
         GenerateRequest, Generation, Prompt, StopConditions, Usage,
     },
-    ensemble::{Ensemble, Member},
+    ensemble::{Ensemble, Member, OnFailure, Settings},
     model::{KvCache, LanguageModel, ModelError, Row, Want},
     sampling::SamplingParams,
     tokenizer::{
@@ -114,8 +114,11 @@ fn ensemble(mood: Mood) -> Arc<Ensemble> {
 
 fn engine(config: EngineConfig) -> Engine {
     let models = [("duo", Mood::Well), ("fails", Mood::Fails), ("panics", Mood::Panics)];
-    let models = models.map(|(name, mood)| (name.to_owned(), ensemble(mood)));
-    Engine::start(models.into(), config).unwrap()
+    let mut models: Vec<_> = models.map(|(name, mood)| (name.to_owned(), ensemble(mood))).into();
+    let settings = Settings { on_failure: OnFailure::Continue, ..Settings::default() };
+    let goes_on = Arc::into_inner(ensemble(Mood::Panics)).unwrap().with_settings(&settings);
+    models.push(("goes on".to_owned(), Arc::new(goes_on)));
+    Engine::start(models, config).unwrap()
 }
 
 fn request(seed: u64) -> GenerateRequest {
@@ -133,11 +136,13 @@ fn request(seed: u64) -> GenerateRequest {
 struct Said {
     text: String,
     end: Result<(FinishReason, Usage), GenerateError>,
+    /// Members that were lost on the way.
+    warned: Vec<String>,
 }
 
 async fn listen(mut generation: Generation) -> Said {
     let mut text = String::new();
-    let mut tokens_told = 0;
+    let (mut tokens_told, mut warned) = (0, Vec::new());
     while let Some(event) = generation.next().await {
         match event {
             Event::Started { prompt_tokens } => assert!(prompt_tokens > 0 && text.is_empty()),
@@ -149,10 +154,10 @@ async fn listen(mut generation: Generation) -> Said {
             Event::Finished { reason, usage } => {
                 assert!(tokens_told <= usage.completion_tokens);
                 assert!(generation.next().await.is_none(), "the end is the last event");
-                return Said { text, end: Ok((reason, usage)) };
+                return Said { text, end: Ok((reason, usage)), warned };
             }
-            Event::Warning { member, reason } => panic!("{member}: {reason}"),
-            Event::Failed(error) => return Said { text, end: Err(error) },
+            Event::Warning { member, .. } => warned.push(member),
+            Event::Failed(error) => return Said { text, end: Err(error), warned },
         }
     }
     panic!("a generation ends with an event, after {text:?}");
@@ -191,7 +196,7 @@ async fn max_tokens_is_the_number_of_fused_steps() {
     let mut short = request(3);
     short.stop.max_tokens = Some(4);
     let said = ask(&engine, short).await;
-    let usage = Usage { prompt_tokens: 4, completion_tokens: 4 };
+    let usage = Usage { prompt_tokens: 4, completion_tokens: 4, gated: None };
     assert_eq!(said.end, Ok((FinishReason::Length, usage)), "{said:?}");
 }
 
@@ -305,6 +310,40 @@ async fn a_member_that_fails_or_panics_ends_its_requests_and_the_engine_goes_on(
 }
 
 #[tokio::test]
+async fn a_request_goes_on_without_a_member_that_panics_if_it_may() {
+    let engine = engine(EngineConfig::default());
+    let mut losing = request(5);
+    losing.model = "goes on".to_owned();
+    losing.prompt = Prompt::Chat(vec![Message { role: Role::User, content: "ac".to_owned() }]);
+    let mut without = losing.clone();
+    without.fusion.members = Some(vec!["toy-1".to_owned()]);
+    let (lost, without) = (ask(&engine, losing).await, ask(&engine, without).await);
+    assert_eq!(lost.warned, ["toy-2"]);
+    assert!(lost.end.is_ok() && without.warned.is_empty());
+    // Lost while it read the prompt, it has said nothing.
+    assert_eq!(lost.text, without.text);
+    ask(&engine, request(1)).await.end.unwrap();
+}
+
+#[tokio::test]
+async fn the_gate_of_a_request_is_counted() {
+    let engine = engine(EngineConfig::default());
+    let gated = |gate| {
+        let mut gated = request(5);
+        gated.fusion.gate = gate;
+        gated
+    };
+    let rate = |said: &Said| said.end.as_ref().unwrap().1.gate_rate();
+    let [none, off, half, always] = [None, Some(2.0), Some(0.3), Some(0.0)].map(gated);
+    let none = ask(&engine, none).await;
+    assert_eq!(rate(&none), None);
+    assert_eq!(ask(&engine, off).await, none);
+    let half = rate(&ask(&engine, half).await).unwrap();
+    assert!(0.0 < half && half < 1.0, "{half}");
+    assert_eq!(rate(&ask(&engine, always).await), Some(1.0));
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_at_once() {
     let engine = engine(EngineConfig::default());
     let content = |content: String| Prompt::Chat(vec![Message { role: Role::User, content }]);
@@ -314,7 +353,7 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
         engine.generate(wrong).unwrap_err()
     };
     let unknown = refused(&|wrong| wrong.model = "solo".to_owned());
-    assert!(unknown.to_string().contains("duo, fails, panics"), "{unknown}");
+    assert!(unknown.to_string().contains("duo, fails, panics, goes on"), "{unknown}");
     let template = refused(&|wrong| wrong.prompt = content("b".to_owned()));
     assert!(matches!(template, GenerateError::Template { .. }), "{template}");
     assert!(template.to_string().contains("no b"), "{template}");

@@ -6,6 +6,8 @@ mod bench;
 mod boundaries;
 mod duet;
 mod engine;
+mod folder;
+mod golden;
 mod model;
 mod real;
 mod report;

@@ -70,6 +70,7 @@ impl Generate for Scripted {
         let card = |name: &str, members: &[&str]| ModelCard {
             name: name.to_owned(),
             members: members.iter().map(|&member| member.to_owned()).collect(),
+            fusion: format!("{}, rule mean", members.join(" + ")),
             context_length: 2048,
         };
         vec![card("duet", &["alpha", "beta"]), card("alpha", &["alpha"]), card("beta", &["beta"])]
@@ -120,7 +121,7 @@ pub(crate) fn text(text: &str) -> Step {
 
 /// After `tokens` fused steps on a prompt of 7 tokens.
 pub(crate) fn finished(reason: FinishReason, tokens: usize) -> Step {
-    let usage = Usage { prompt_tokens: 7, completion_tokens: tokens };
+    let usage = Usage { prompt_tokens: 7, completion_tokens: tokens, gated: None };
     Step::Send(Event::Finished { reason, usage })
 }
 

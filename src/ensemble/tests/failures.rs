@@ -4,7 +4,7 @@ use super::*;
 
 /// Ways to fail, once a text has grown to a few tokens.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub(super) enum Fault {
     Error,
     Panic,
     NaN,
@@ -47,7 +47,7 @@ impl LanguageModel for Broken {
     }
 }
 
-fn broken(fault: Fault, after: usize) -> Member {
+pub(super) fn broken(fault: Fault, after: usize) -> Member {
     let mut broken = member(6, 0.5, LARGE);
     broken.model = Arc::new(Broken { toy: Toy::new(6, LARGE.len() + 1, 1000), fault, after });
     broken
@@ -88,7 +88,7 @@ fn a_text_goes_on_without_a_member_that_fails_if_it_may() {
         assert!(!text.is_empty() && sequence.text().len() > text.len(), "{fault:?}");
         // From there on it is what the other would go on with.
         let one = Ensemble::new(vec![member(2, 1.0, SMALL)]);
-        let mut rest = one.text_prompts("ab c", one.fusion().clone());
+        let mut rest = one.text_prompts("ab c", one.fusion());
         rest.tokens[0].extend(member(2, 1.0, SMALL).tokenizer.encode(text));
         let mut rest = Sequence::new(&one, rest, greedy(), None).unwrap();
         while text.len() + rest.text().len() < sequence.text().len() {

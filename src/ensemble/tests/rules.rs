@@ -40,10 +40,13 @@ fn the_identities_hold_for_every_rule() {
 
 /// The mixture after the prompt, and each member's probability of each piece.
 fn mixed(ensemble: &Ensemble) -> (Vec<f64>, Vec<Vec<f64>>) {
-    let mut sequence = start(ensemble, &greedy());
+    mixed_in(ensemble, start(ensemble, &greedy()))
+}
+
+pub(super) fn mixed_in(ensemble: &Ensemble, mut sequence: Sequence) -> (Vec<f64>, Vec<Vec<f64>>) {
     let mut mixture = mix::Mixture::new(ensemble.union().size());
     for member in 0..ensemble.members().len() {
-        ensemble.forward(member, &mut [&mut sequence], 100, &Prefixes::new(0));
+        ensemble.forward(member, &mut [&mut sequence], &mut 100, &Prefixes::new(0));
     }
     ensemble.listen(&mut [&mut sequence], &POOL);
     ensemble.mix(&sequence, &mut mixture);

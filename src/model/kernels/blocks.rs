@@ -2,7 +2,7 @@
 //! embedding rows come from.
 //!
 //! Every format is cut into blocks of 32 weights `scale * (quant - OFFSET) + minimum` with
-//! unsigned quants; in Q6_K each half of a block has its own scale.
+//! unsigned quants; in Q2_K, Q3_K and Q6_K each half of a block has its own scale and minimum.
 
 use half::f16;
 
@@ -11,7 +11,7 @@ pub(super) struct Block {
     pub(super) quants: [u8; 32],
     /// Of the first and the second 16 weights; equal unless the format is `HALVES`.
     pub(super) scales: [f32; 2],
-    pub(super) minimum: f32,
+    pub(super) minima: [f32; 2],
 }
 
 pub(super) trait Format {
@@ -33,6 +33,8 @@ pub(super) struct Q4_1;
 pub(super) struct Q5_0;
 pub(super) struct Q5_1;
 pub(super) struct Q8_0;
+pub(super) struct Q2K;
+pub(super) struct Q3K;
 pub(super) struct Q4K;
 pub(super) struct Q5K;
 pub(super) struct Q6K;
@@ -56,7 +58,7 @@ fn fifth_bits(mut quants: [u8; 32], bytes: &[u8]) -> [u8; 32] {
 }
 
 fn plain(quants: [u8; 32], scale: f32, minimum: f32) -> Block {
-    Block { quants, scales: [scale, scale], minimum }
+    Block { quants, scales: [scale, scale], minima: [minimum, minimum] }
 }
 
 impl Format for Q4_0 {
@@ -116,6 +118,54 @@ impl Format for Q8_0 {
 
     fn block(bytes: &[u8], _: usize) -> Block {
         plain(std::array::from_fn(|k| bytes[2 + k] ^ 0x80), float(bytes, 0), 0.0)
+    }
+}
+
+/// Two bits of each weight of block `index` where four blocks share bytes.
+fn shared_pairs(bytes: &[u8], index: usize) -> [u8; 32] {
+    let bytes = &bytes[index / 4 * 32..][..32];
+    std::array::from_fn(|k| bytes[k] >> (2 * (index % 4)) & 3)
+}
+
+impl Format for Q2K {
+    const BYTES: usize = 84;
+    const BLOCKS: usize = 8;
+    const OFFSET: Option<u32> = None;
+    const HALVES: bool = true;
+    const MINIMUM: bool = true;
+
+    fn block(bytes: &[u8], index: usize) -> Block {
+        let (scale, minimum) = (float(bytes, 80), float(bytes, 82));
+        let packed = [bytes[2 * index], bytes[2 * index + 1]];
+        Block {
+            quants: shared_pairs(&bytes[16..80], index),
+            scales: packed.map(|packed| scale * f32::from(packed & 15)),
+            minima: packed.map(|packed| -(minimum * f32::from(packed >> 4))),
+        }
+    }
+}
+
+impl Format for Q3K {
+    const BYTES: usize = 110;
+    const BLOCKS: usize = 8;
+    const OFFSET: Option<u32> = Some(2);
+    const HALVES: bool = true;
+    const MINIMUM: bool = false;
+
+    fn block(bytes: &[u8], index: usize) -> Block {
+        let mut quants = shared_pairs(&bytes[32..96], index);
+        for (quant, bits) in quants.iter_mut().zip(&bytes[..32]) {
+            *quant |= (bits >> index & 1) << 2;
+        }
+        // Sixteen numbers of six bits: nibbles of eight bytes, and the rest in four.
+        let packed = &bytes[96..108];
+        let factor = |place: usize| {
+            let low = packed[place % 8] >> (place / 8 * 4) & 15;
+            let high = packed[8 + place % 4] >> (place / 4 * 2) & 3;
+            f32::from(low | high << 4) - 32.0
+        };
+        let scales = [2 * index, 2 * index + 1].map(|place| float(bytes, 108) * factor(place));
+        Block { quants, scales, minima: [0.0, 0.0] }
     }
 }
 
@@ -185,6 +235,6 @@ impl Format for Q6K {
         });
         let scale = float(bytes, 208);
         let scales = [0, 1].map(|h| scale * f32::from(bytes[192 + 2 * index + h].cast_signed()));
-        Block { quants, scales, minimum: 0.0 }
+        Block { quants, scales, minima: [0.0, 0.0] }
     }
 }

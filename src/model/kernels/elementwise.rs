@@ -85,18 +85,28 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn normalise(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
-    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-        *out = x * scale * weight;
-    }
+fn scale(x: &[f32], eps: f32) -> f32 {
+    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 
 versions! {
     /// Root-mean-square normalisation (arXiv 1910.07467) of `x`, and its 8-bit form.
     fn norm_and_quantize(x: &[f32], weight: &[f32], eps: f32, out: &mut Activations) {
-        normalise(x, weight, eps, &mut out.values);
+        let scale = scale(x, eps);
+        for ((out, x), weight) in out.values.iter_mut().zip(x).zip(weight) {
+            *out = x * scale * weight;
+        }
         out.quantize();
+    }
+}
+
+versions! {
+    /// Root-mean-square normalisation in place.
+    fn norm(x: &mut [f32], weight: &[f32], eps: f32) {
+        let scale = scale(x, eps);
+        for (x, weight) in x.iter_mut().zip(weight) {
+            *x = *x * scale * weight;
+        }
     }
 }
 
@@ -184,6 +194,7 @@ mod tests {
                 norm_and_quantize(isa, &wave(0.0), &wave(1.0), 1e-5, &mut normed);
                 gate_and_quantize(isa, &wave(3.0), &wave(4.0), &mut gated);
                 add(isa, &mut sum, &wave(5.0));
+                norm(isa, &mut sum, &wave(6.0), 1e-5);
                 let floats = [normed.values, normed.scales, gated.values, gated.sums, sum].concat();
                 let quants = normed.quants.iter().chain(&gated.quants);
                 let quants = quants.map(|&quant| i32::from(quant).cast_unsigned());

@@ -30,7 +30,7 @@ mod weights;
 
 pub(super) use activations::Activations;
 pub(super) use attention::{Attention, BLOCK, Query, attend};
-pub(super) use elementwise::{add, gate_and_quantize, norm_and_quantize, quantize};
+pub(super) use elementwise::{add, gate_and_quantize, norm, norm_and_quantize, quantize};
 pub(super) use isa::Isa;
 pub use pool::Pool;
 pub(super) use softmax::softmax;
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    const DTYPES: [GgmlDType; 11] = [
+    const DTYPES: [GgmlDType; 13] = [
         GgmlDType::F32,
         GgmlDType::F16,
         GgmlDType::BF16,
@@ -137,6 +137,8 @@ mod tests {
         GgmlDType::Q5_0,
         GgmlDType::Q5_1,
         GgmlDType::Q8_0,
+        GgmlDType::Q2K,
+        GgmlDType::Q3K,
         GgmlDType::Q4K,
         GgmlDType::Q5K,
         GgmlDType::Q6K,
@@ -160,6 +162,11 @@ mod tests {
                     set(0);
                     set(2);
                 }
+                GgmlDType::Q2K => {
+                    set(80);
+                    set(82);
+                }
+                GgmlDType::Q3K => set(108),
                 GgmlDType::Q6K => set(208),
                 _ => set(0),
             }

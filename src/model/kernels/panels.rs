@@ -1,7 +1,7 @@
 //! How the blocks of neighbouring rows are brought into lanes, format by format.
 
 use super::{
-    blocks::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0},
+    blocks::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0},
     simd::{Move, Panel, Rows, Simd},
 };
 
@@ -105,7 +105,7 @@ macro_rules! plain {
             }
 
             #[inline(always)]
-            unsafe fn minimum(head: &Self::Head, _: usize) -> S::Float {
+            unsafe fn minimum(head: &Self::Head, _: usize, _: usize) -> S::Float {
                 head.minimum
             }
         }
@@ -188,7 +188,7 @@ impl<S: Simd> Panel<S> for Q4K {
     }
 
     #[inline(always)]
-    unsafe fn minimum(head: &Self::Head, block: usize) -> S::Float {
+    unsafe fn minimum(head: &Self::Head, block: usize, _: usize) -> S::Float {
         // SAFETY: the caller's duty.
         unsafe { head.minimum(block) }
     }
@@ -228,7 +228,7 @@ impl<S: Simd> Panel<S> for Q5K {
     }
 
     #[inline(always)]
-    unsafe fn minimum(head: &Self::Head, block: usize) -> S::Float {
+    unsafe fn minimum(head: &Self::Head, block: usize, _: usize) -> S::Float {
         // SAFETY: the caller's duty.
         unsafe { head.0.minimum(block) }
     }
@@ -276,7 +276,126 @@ impl<S: Simd> Panel<S> for Q6K {
     }
 
     #[inline(always)]
-    unsafe fn minimum(_: &Self::Head, _: usize) -> S::Float {
+    unsafe fn minimum(_: &Self::Head, _: usize, _: usize) -> S::Float {
+        // SAFETY: the caller's duty.
+        unsafe { S::float(0.0) }
+    }
+}
+
+/// Of Q2_K: a group's scale and minus that of its minima, and their sixteen factors.
+pub(super) struct Halves<S: Simd> {
+    scale: S::Float,
+    minimum: S::Float,
+    scales: [S::Int; 4],
+    minima: [S::Int; 4],
+}
+
+impl<S: Simd> Panel<S> for Q2K {
+    const UNITS: usize = 2;
+    type Head = Halves<S>;
+    type Raw = [S::Int; 8];
+
+    #[inline(always)]
+    unsafe fn head(rows: Rows) -> Self::Head {
+        // SAFETY: the caller's duty; the scales are the last four of the group's bytes.
+        unsafe {
+            let [a, b, c, d] = S::quads(rows, 0);
+            let end = S::gather(rows, 80);
+            Halves {
+                scale: S::low_float(end),
+                minimum: S::negative(S::high_float(end)),
+                scales: [
+                    S::low_nibbles(a),
+                    S::low_nibbles(b),
+                    S::low_nibbles(c),
+                    S::low_nibbles(d),
+                ],
+                minima: [
+                    S::high_nibbles(a),
+                    S::high_nibbles(b),
+                    S::high_nibbles(c),
+                    S::high_nibbles(d),
+                ],
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn raw(rows: Rows, unit: usize) -> Self::Raw {
+        // SAFETY: the caller's duty.
+        unsafe { eight_quads::<S>(rows, 16 + 32 * unit) }
+    }
+
+    #[inline(always)]
+    unsafe fn quad(_: &Self::Head, raw: &Self::Raw, block: usize, k: usize) -> S::Int {
+        // SAFETY: the caller's duty.
+        unsafe { S::merge(S::int(0), raw[k], Move { from: 2 * (block % 4), to: 0 }, 3) }
+    }
+
+    #[inline(always)]
+    unsafe fn scale(head: &Self::Head, block: usize, half: usize) -> S::Float {
+        let place = 2 * block + half;
+        // SAFETY: the caller's duty.
+        unsafe { S::mul(head.scale, S::unsigned_byte(head.scales[place / 4], place % 4)) }
+    }
+
+    #[inline(always)]
+    unsafe fn minimum(head: &Self::Head, block: usize, half: usize) -> S::Float {
+        let place = 2 * block + half;
+        // SAFETY: the caller's duty.
+        unsafe { S::mul(head.minimum, S::unsigned_byte(head.minima[place / 4], place % 4)) }
+    }
+}
+
+impl<S: Simd> Panel<S> for Q3K {
+    const UNITS: usize = 2;
+    /// The scale, its 16 factors plus 32, and the third bits: bit `b` of a byte is one of block
+    /// `b`.
+    type Head = (S::Float, [S::Int; 4], [S::Int; 8]);
+    type Raw = [S::Int; 8];
+
+    #[inline(always)]
+    unsafe fn head(rows: Rows) -> Self::Head {
+        // SAFETY: the caller's duty; the scale is the last two of the group's bytes.
+        unsafe {
+            let (a, b, c) = (S::gather(rows, 96), S::gather(rows, 100), S::gather(rows, 104));
+            let factors = [
+                S::merge(S::low_nibbles(a), c, Move { from: 0, to: 4 }, 48),
+                S::merge(S::low_nibbles(b), c, Move { from: 2, to: 4 }, 48),
+                S::merge(S::high_nibbles(a), c, Move { from: 4, to: 4 }, 48),
+                S::merge(S::high_nibbles(b), c, Move { from: 6, to: 4 }, 48),
+            ];
+            (S::high_float(S::gather(rows, 106)), factors, eight_quads::<S>(rows, 0))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn raw(rows: Rows, unit: usize) -> Self::Raw {
+        // SAFETY: the caller's duty.
+        unsafe { eight_quads::<S>(rows, 32 + 32 * unit) }
+    }
+
+    #[inline(always)]
+    unsafe fn quad(head: &Self::Head, raw: &Self::Raw, block: usize, k: usize) -> S::Int {
+        // SAFETY: the caller's duty.
+        unsafe {
+            let pairs = S::merge(S::int(0), raw[k], Move { from: 2 * (block % 4), to: 0 }, 3);
+            S::merge(pairs, head.2[k], Move { from: block, to: 2 }, 4)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scale(head: &Self::Head, block: usize, half: usize) -> S::Float {
+        let place = 2 * block + half;
+        // SAFETY: the caller's duty.
+        unsafe {
+            let factor = S::unsigned_byte(head.1[place / 4], place % 4);
+            S::mul(head.0, S::mul_add(S::float(1.0), factor, S::float(-32.0)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn minimum(_: &Self::Head, _: usize, _: usize) -> S::Float {
         // SAFETY: the caller's duty.
         unsafe { S::float(0.0) }
     }

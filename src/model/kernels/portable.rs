@@ -2,7 +2,9 @@
 //!
 //! A product of one weight row and one vector is summed block by block in order of position:
 //! `sum = fma(scale * x.scale, dot as f32, sum)`, where `dot` is exact in integers and the
-//! offset is taken off it, then, in formats that have one, `sum = fma(minimum, x.sum, sum)`.
+//! offset is taken off it, then, in formats that have one, `sum = fma(minimum, x.sum, sum)`; where
+//! the halves of a block have their own scales, half by half, the sum of a half being its scale
+//! times that of its quants.
 //! Nothing in that depends on how rows or vectors are grouped. `mul_add` rounds once, by hardware
 //! or not, so all instruction sets agree.
 
@@ -22,6 +24,8 @@ pub(super) fn multiply(task: &Task<'_>) {
         Dtype::Q5_0 => quantized::<blocks::Q5_0>(task),
         Dtype::Q5_1 => quantized::<blocks::Q5_1>(task),
         Dtype::Q8_0 => quantized::<blocks::Q8_0>(task),
+        Dtype::Q2K => quantized::<blocks::Q2K>(task),
+        Dtype::Q3K => quantized::<blocks::Q3K>(task),
         Dtype::Q4K => quantized::<blocks::Q4K>(task),
         Dtype::Q5K => quantized::<blocks::Q5K>(task),
         Dtype::Q6K => quantized::<blocks::Q6K>(task),
@@ -67,14 +71,18 @@ fn add_block<F: Format>(mut sum: f32, block: &blocks::Block, x: &Activations, at
             let mut dot = dot(&block.quants[16 * half..][..16], &quants[16 * half..][..16]);
             dot += F::OFFSET.map_or(0, |bits| x.negative_half_sums[2 * at + half] << bits);
             sum = (block.scales[half] * scale).mul_add(dot as f32, sum);
+            if F::MINIMUM {
+                let half_sum = scale * -x.negative_half_sums[2 * at + half] as f32;
+                sum = block.minima[half].mul_add(half_sum, sum);
+            }
         }
     } else {
         let mut dot = dot(&block.quants, quants);
         dot += F::OFFSET.map_or(0, |bits| x.negative_sums[at] << bits);
         sum = (block.scales[0] * scale).mul_add(dot as f32, sum);
-    }
-    if F::MINIMUM {
-        sum = block.minimum.mul_add(x.sums[at], sum);
+        if F::MINIMUM {
+            sum = block.minima[0].mul_add(x.sums[at], sum);
+        }
     }
     sum
 }
@@ -131,6 +139,8 @@ pub(super) fn dequantize(weights: Weights<'_>, row: usize, out: &mut [f32]) {
         Dtype::Q5_0 => blockwise::<blocks::Q5_0>(bytes, out),
         Dtype::Q5_1 => blockwise::<blocks::Q5_1>(bytes, out),
         Dtype::Q8_0 => blockwise::<blocks::Q8_0>(bytes, out),
+        Dtype::Q2K => blockwise::<blocks::Q2K>(bytes, out),
+        Dtype::Q3K => blockwise::<blocks::Q3K>(bytes, out),
         Dtype::Q4K => blockwise::<blocks::Q4K>(bytes, out),
         Dtype::Q5K => blockwise::<blocks::Q5K>(bytes, out),
         Dtype::Q6K => blockwise::<blocks::Q6K>(bytes, out),
@@ -151,7 +161,7 @@ fn blockwise<F: Format>(bytes: &[u8], out: &mut [f32]) {
         let offset = F::OFFSET.map_or(0.0, |bits| (1_u32 << bits) as f32);
         for (k, value) in out.iter_mut().enumerate() {
             let quant = f32::from(block.quants[k]) - offset;
-            *value = block.scales[k / 16] * quant + block.minimum;
+            *value = block.scales[k / 16] * quant + block.minima[k / 16];
         }
     }
 }

@@ -12,7 +12,7 @@ use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use super::{
     Task,
     activations::{Activations, BLOCK},
-    blocks::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0},
+    blocks::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0},
     portable,
     simd::{Panel, Rows, Simd},
     weights::Dtype,
@@ -36,6 +36,8 @@ pub(super) unsafe fn multiply<S: Simd>(task: &Task<'_>) {
             Dtype::Q5_0 => panels::<S, Q5_0>(task),
             Dtype::Q5_1 => panels::<S, Q5_1>(task),
             Dtype::Q8_0 => panels::<S, Q8_0>(task),
+            Dtype::Q2K => panels::<S, Q2K>(task),
+            Dtype::Q3K => panels::<S, Q3K>(task),
             Dtype::Q4K => panels::<S, Q4K>(task),
             Dtype::Q5K => panels::<S, Q5K>(task),
             Dtype::Q6K => panels::<S, Q6K>(task),
@@ -153,9 +155,17 @@ unsafe fn add_block<S: Simd, F: Panel<S>, const N: usize>(
                 let scale = S::mul(scale, S::float(*inputs[n].scales.get_unchecked(at)));
                 sums[n] = S::mul_add(scale, S::to_float(dots[n]), sums[n]);
             }
+            if F::MINIMUM && F::HALVES {
+                let minimum = F::minimum(head, block, half);
+                for n in 0..N {
+                    let negative = *inputs[n].negative_half_sums.get_unchecked(2 * at + half);
+                    let sum = *inputs[n].scales.get_unchecked(at) * -negative as f32;
+                    sums[n] = S::mul_add(minimum, S::float(sum), sums[n]);
+                }
+            }
         }
-        if F::MINIMUM {
-            let minimum = F::minimum(head, block);
+        if F::MINIMUM && !F::HALVES {
+            let minimum = F::minimum(head, block, 0);
             for n in 0..N {
                 let sum = S::float(*inputs[n].sums.get_unchecked(at));
                 sums[n] = S::mul_add(minimum, sum, sums[n]);

@@ -85,6 +85,6 @@ pub(super) trait Panel<S: Simd>: Format {
     unsafe fn quad(head: &Self::Head, raw: &Self::Raw, block: usize, k: usize) -> S::Int;
     /// Of a half of a block; of either half the same unless the format has `HALVES`.
     unsafe fn scale(head: &Self::Head, block: usize, half: usize) -> S::Float;
-    /// Not asked for unless the format has a `MINIMUM`.
-    unsafe fn minimum(head: &Self::Head, block: usize) -> S::Float;
+    /// As `scale`; not asked for unless the format has a `MINIMUM`.
+    unsafe fn minimum(head: &Self::Head, block: usize, half: usize) -> S::Float;
 }

@@ -97,15 +97,19 @@ fn safe(address: CowStr<'_>) -> CowStr<'_> {
 
 /// The run's facts at the end of the page.
 fn facts(report: &Report) -> String {
-    let Facts { model, members, seed, usage, seconds, short_of } = &report.facts;
+    let Facts { model, members, fusion, seed, usage, seconds, short_of } = &report.facts;
     let rate = usage.completion_tokens as f64 / seconds.max(f64::MIN_POSITIVE);
     let mut rows = vec![("Model", model.clone())];
     if members.len() > 1 {
-        rows.push(("Members", members.join(", ")));
+        rows.push(("Members", fusion.clone()));
     }
     rows.push(("Seed", seed.to_string()));
     rows.push(("Written", format!("{} tokens", usage.completion_tokens)));
     rows.push(("Time", format!("{seconds:.1} s, {rate:.1} tokens/s")));
+    if let Some(gated) = usage.gated {
+        let share = 100.0 * gated as f64 / usage.completion_tokens.max(1) as f64;
+        rows.push(("Gate", format!("{share:.0} % of the tokens by one model alone")));
+    }
     if let Some(asked) = short_of {
         rows.push(("Sections", format!("{} of {asked} asked for", report.sections.len())));
     }

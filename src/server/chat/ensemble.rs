@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{FusionRequest, Rule, WeightsRequest},
+    engine::{FusionRequest, Rule, Usage, WeightsRequest},
     server::ApiError,
 };
 
@@ -19,6 +19,7 @@ pub(super) struct WireEnsemble {
     weights: Option<WireWeights>,
     rule: Option<String>,
     floor: Option<f64>,
+    gate: Option<f64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -52,7 +53,7 @@ impl WireEnsemble {
             }
             (None, None) => None,
         };
-        Ok(FusionRequest { members: self.members, weights, rule })
+        Ok(FusionRequest { members: self.members, weights, rule, gate: self.gate })
     }
 }
 
@@ -60,9 +61,12 @@ fn invalid(param: &str, error: &impl ToString) -> ApiError {
     ApiError::invalid(param, error.to_string())
 }
 
-/// What an answer says of its members; nothing if all went as it should.
+/// What an answer says of its members; nothing without a gate and if all went as it should.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct WireFusion {
+    /// The share of the steps that the primary decided alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gate_rate: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<WireWarning>,
 }
@@ -75,6 +79,11 @@ pub(super) struct WireWarning {
 }
 
 impl WireFusion {
+    /// What the usage says belongs here, not to OpenAI's own fields.
+    pub(super) fn with_usage(self, usage: Usage) -> Self {
+        Self { gate_rate: usage.gate_rate(), ..self }
+    }
+
     pub(super) fn is_silent(&self) -> bool {
         *self == Self::default()
     }

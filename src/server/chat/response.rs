@@ -45,7 +45,7 @@ impl Completion {
             object: "chat.completion",
             choices: [Choice { index: 0, message, logprobs: None, finish_reason }],
             usage: answer.usage.into(),
-            ensemble: answer.fusion,
+            ensemble: answer.fusion.with_usage(answer.usage),
         }
     }
 }
@@ -139,7 +139,7 @@ struct WireUsage {
 }
 
 impl From<Usage> for WireUsage {
-    fn from(Usage { prompt_tokens, completion_tokens }: Usage) -> Self {
+    fn from(Usage { prompt_tokens, completion_tokens, .. }: Usage) -> Self {
         let total_tokens = prompt_tokens + completion_tokens;
         Self { prompt_tokens, completion_tokens, total_tokens }
     }

@@ -79,7 +79,7 @@ impl Transcript {
             }
             Some(Event::Finished { reason, usage }) => {
                 self.generation = None;
-                let fusion = std::mem::take(&mut self.fusion);
+                let fusion = std::mem::take(&mut self.fusion).with_usage(usage);
                 self.push_part(Part::Finish(reason, fusion));
                 if self.with_usage {
                     let event = to_event(&Chunk::usage(&self.head, usage));

@@ -42,6 +42,7 @@ async fn the_front_matter_is_yaml_without_times() {
         "topic: \"Create a report on LLM scaling laws\"",
         "model: \"duet\"",
         "members: [\"first\", \"second\"]",
+        "fusion: \"first + second, rule mean\"",
         "seed: 7",
         "sections: 3",
         "missing: 0",

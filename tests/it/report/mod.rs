@@ -181,7 +181,8 @@ async fn the_facts_are_those_of_all_generations() {
         })
         .sum();
     // One more for the end of the plan, of each section and of what is made of them.
-    let usage = Tokens { prompt_tokens: 6 * PROMPT_TOKENS, completion_tokens: told + 6 };
+    let usage =
+        Tokens { prompt_tokens: 6 * PROMPT_TOKENS, completion_tokens: told + 6, gated: None };
     assert_eq!(report.facts.usage, usage);
     assert_eq!(report.facts.members, ["first", "second"]);
     let closing = closing(&report);

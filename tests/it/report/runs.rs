@@ -262,3 +262,27 @@ fn a_folder_that_cannot_be_is_told_with_the_setting() {
     let error = Runs::open(&file.join("under")).unwrap_err().to_string();
     assert!(error.contains("paths.data"), "{error}");
 }
+
+#[tokio::test]
+async fn a_run_is_not_gone_on_with_by_models_that_are_set_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = open(folder.path());
+    let id = finished(&runs).await;
+    let cut = cut_after(folder.path(), &id, 9);
+    let db = Connection::open(folder.path().join("reports.db")).unwrap();
+    let changed = db
+        .execute(
+            "UPDATE event SET body = replace(body, 'rule mean', 'rule max') WHERE run = ?1",
+            [&cut],
+        )
+        .unwrap();
+    assert!(changed > 0);
+    let engine = seeded();
+    let session = runs.resume(&cut).unwrap();
+    let error = session.write(Arc::clone(&engine) as _, &mut |_, _| ()).await.unwrap_err();
+    let SessionError::Report(ReportError::OtherModels { then, now }) = error else {
+        panic!("{error}")
+    };
+    assert!(then.ends_with("rule max") && now.ends_with("rule mean"));
+    assert!(engine.asked().is_empty());
+}

@@ -78,6 +78,7 @@ impl Generate for Scripted {
         let card = |name: &str, members: &[&str]| ModelCard {
             name: name.to_owned(),
             members: members.iter().map(|&member| member.to_owned()).collect(),
+            fusion: format!("{}, rule mean", members.join(" + ")),
             context_length: 4096,
         };
         vec![card("duet", &["first", "second"]), card("first", &["first"])]
@@ -139,7 +140,8 @@ async fn perform(
     let said = say(&text, events).await?;
     match end {
         Some(Ok(reason)) => {
-            let usage = Usage { prompt_tokens: PROMPT_TOKENS, completion_tokens: said + 1 };
+            let usage =
+                Usage { prompt_tokens: PROMPT_TOKENS, completion_tokens: said + 1, gated: None };
             events.send(Event::Finished { reason, usage }).await
         }
         Some(Err(error)) => events.send(Event::Failed(error)).await,
