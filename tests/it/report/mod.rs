@@ -146,7 +146,7 @@ async fn a_report_is_its_title_and_its_sections_in_the_plans_order() {
         // The first sections end last.
         let pause = ["Limits", "Data", "Origins"].iter().position(|n| *n == name).unwrap() as u64;
         let text = Act::say(format!("All of {name}."));
-        Some(Act::Late(Duration::from_millis(10 * pause), Box::new(text)))
+        Some(Act::Late(Duration::from_millis(80 * pause), Box::new(text)))
     });
     let (report, events) = run(&engine, request()).await;
     let report = report.unwrap();
