@@ -8,6 +8,7 @@
 //! bench -> ensemble
 //! config, store: used by main only; config names what ensemble and sampling can be set to;
 //! gguf, safetensors -> mapped: leaves under model and tokenizer
+//! isa: a leaf under model and sampling
 //! ```
 //!
 //! | module | does | may not |
@@ -17,6 +18,7 @@
 //! | [`mapped`] | maps files into memory and cuts tensors out | know formats |
 //! | [`gguf`] | reads the metadata and tensors of a GGUF file, split or not | know models or tokenizers |
 //! | [`safetensors`] | reads the tensors of a folder of safetensors | know models or tokenizers |
+//! | `isa` | compiles a function for each instruction set, and picks | know what is computed |
 //! | [`tokenizer`] | text to [`vocab::TokenId`] and back, chat templates | know the union, or tensors |
 //! | [`sampling`] | draws from a slice of probabilities | see tensors, clocks, a global generator |
 //! | [`model`] | forwards rows of tokens, keeps keys and values | know other members, the union, requests |
@@ -37,6 +39,9 @@
 //! - `gguf` is a module of its own, because both the tokenizer and the model are read from the
 //!   same file and neither may know the other; `safetensors` stands beside it for the sake of
 //!   order, and both become one `model::Checkpoint`.
+//! - `isa` is a module of its own, and the one place besides the kernels and the memory map with
+//!   unsafe code (the call of a function compiled for other instructions), because the draw goes
+//!   through a whole vocabulary as the kernels do, and may not know tensors or models.
 //! - No candle tensor is on a model's way: weights stay as they lie in the mapped file and are
 //!   multiplied by kernels of our own, whose results are the same bits on every instruction set,
 //!   in every batch and on any number of threads. Candle reads the file and is the oracle of the
@@ -50,6 +55,7 @@ pub mod constrain;
 pub mod engine;
 pub mod ensemble;
 pub mod gguf;
+mod isa;
 pub mod mapped;
 pub mod model;
 pub mod report;

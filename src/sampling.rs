@@ -2,10 +2,18 @@
 //!
 //! Pure: no tensors, no clocks, no global generator.
 
+mod survey;
+
+use std::ops::Range;
+
 use rand_pcg::{
     Pcg64,
     rand_core::{Rng, SeedableRng},
 };
+
+use crate::isa::Isa;
+pub(crate) use survey::power;
+use survey::{BLOCK, Survey, Temper};
 
 /// How the next piece is drawn from the fused distribution.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +41,9 @@ impl Default for SamplingParams {
 pub struct Sampler {
     params: SamplingParams,
     random: Pcg64,
-    /// Scratch: each piece's tempered mass relative to the largest, 0 if it cannot be drawn.
+    survey: Survey,
+    /// Scratch: tempered masses relative to the largest, 0 if a piece cannot be drawn; of blocks
+    /// whose sum is not 0 only.
     masses: Vec<f32>,
 }
 
@@ -43,66 +53,93 @@ type Candidate = (usize, f32);
 impl Sampler {
     pub fn new(params: SamplingParams) -> Self {
         let random = Pcg64::seed_from_u64(params.seed);
-        Self { params, random, masses: Vec::new() }
+        Self { params, random, survey: Survey::default(), masses: Vec::new() }
     }
 
     /// The index drawn from `probs`, which need not be normalised; `None` if it has no mass.
     /// Temperature comes first, then top-k, top-p and min-p cut the tempered distribution.
     /// Of equally probable pieces the first counts as the more probable.
     pub fn sample(&mut self, probs: &[f32]) -> Option<usize> {
-        let best = argmax(probs)?;
-        if self.params.temperature == 0.0 || self.params.top_k == Some(1) {
-            return Some(best);
+        survey::survey(Isa::best(), probs, &mut self.survey);
+        let max = self.survey.largest();
+        if max == 0.0 {
+            return None;
         }
-        let total = self.temper(probs, probs[best]);
+        let SamplingParams { temperature, top_k, top_p, min_p, .. } = self.params;
+        if temperature == 0.0 || top_k == Some(1) {
+            let block = self.survey.most.iter().position(|&most| most == max)?;
+            let within = probs[block * BLOCK..].iter().position(|&mass| mass == max)?;
+            return Some(block * BLOCK + within);
+        }
         let unit = (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
-        if self.params.top_k.is_none() && self.params.top_p >= 1.0 {
-            let all = self.masses.iter().copied().enumerate().filter(|&(_, mass)| mass > 0.0);
-            return draw(all, unit * total);
+        let plain = temperature == 1.0 && min_p == 0.0;
+        if top_k.is_none() && top_p >= 1.0 {
+            return if plain {
+                self.draw_among(probs, unit)
+            } else {
+                self.temper(probs, max);
+                self.draw_among(&self.masses, unit)
+            };
         }
-        let kept = self.top(probs, total);
+        self.temper(probs, max);
+        let kept = self.top(probs, max);
         let total = kept.iter().map(|&(_, mass)| f64::from(mass)).sum::<f64>();
         draw(kept.into_iter(), unit * total)
     }
 
-    /// Fills in the masses and returns their sum. Masses below a share of the largest that all
-    /// pieces together could not make a unit of 32-bit precision of are 0.
-    fn temper(&mut self, probs: &[f32], max: f32) -> f64 {
+    /// Fills in the masses, and their sums into the survey. Masses below a share of the largest
+    /// that all pieces together could not make a unit of 32-bit precision of are 0.
+    fn temper(&mut self, probs: &[f32], max: f32) {
         let least = self.params.min_p.max(f32::EPSILON / 2.0 / probs.len() as f32);
-        let (scale, exponent) = (1.0 / max, 1.0 / self.params.temperature);
-        self.masses.clear();
-        if exponent == 1.0 {
-            self.masses.extend(probs.iter().map(|&p| at_least(p * scale, least)));
-        } else {
-            // What a first cut drops, the power would put below `least`.
-            let cut = least.powf(self.params.temperature) * 0.999;
-            let tempered = |&p: &f32| {
-                let mass = at_least(power(at_least(p * scale, cut), exponent), least);
-                if p * scale < cut { 0.0 } else { mass }
-            };
-            self.masses.extend(probs.iter().map(tempered));
+        let exponent = 1.0 / self.params.temperature;
+        // What a first cut drops, the power would put below `least`.
+        let cut = if exponent == 1.0 { least } else { least.powf(self.params.temperature) * 0.999 };
+        let how = Temper { scale: 1.0 / max, exponent, cut, least };
+        self.masses.resize(probs.len(), 0.0);
+        survey::temper(Isa::best(), how, probs, &mut self.survey, &mut self.masses);
+    }
+
+    /// The piece in which the running sum of masses passes a share of their total. Whole blocks
+    /// are passed over by the sums of the survey.
+    fn draw_among(&self, masses: &[f32], share: f64) -> Option<usize> {
+        let mut left = share * self.survey.total();
+        let mut found = None;
+        for (block, &sum) in self.survey.sums.iter().enumerate().filter(|&(_, &sum)| sum > 0.0) {
+            found = Some((block, left));
+            left -= f64::from(sum);
+            if left < 0.0 {
+                break;
+            }
         }
-        let sums = self.masses.chunks(RUN).map(|masses| f64::from(masses.iter().sum::<f32>()));
-        sums.sum()
+        let (block, left) = found?;
+        let block = (block * BLOCK..masses.len()).take(BLOCK);
+        draw(block.map(|at| (at, masses[at])).filter(|&(_, mass)| mass > 0.0), left)
     }
 
     /// What top-k and top-p leave, most probable first. Min-p is relative to the largest mass, so
     /// it may come before them.
-    fn top(&self, probs: &[f32], total: f64) -> Vec<Candidate> {
-        let (mut kept, wanted) = match self.params.top_k {
-            Some(k) => {
-                let kept = self.largest(probs, k);
-                let total = kept.iter().map(|&(_, mass)| f64::from(mass)).sum::<f64>();
-                (kept, f64::from(self.params.top_p) * total)
-            }
-            None => {
-                // All that is smaller than this adds up to less than what top-p leaves out.
-                let left_out = f64::from(1.0 - self.params.top_p) * total;
-                let least = (left_out / self.masses.len() as f64) as f32;
-                (self.above(probs, least), f64::from(self.params.top_p) * total)
-            }
+    fn top(&self, probs: &[f32], max: f32) -> Vec<Candidate> {
+        let SamplingParams { top_k, top_p, .. } = self.params;
+        let most = top_k.unwrap_or(usize::MAX);
+        // With top-k, top-p is a share of what that leaves.
+        let mut wanted = if top_p < 1.0 && top_k.is_none() {
+            f64::from(top_p) * self.survey.total()
+        } else {
+            f64::INFINITY
         };
-        if self.params.top_p < 1.0 {
+        let (mut kept, mut mass) = (Vec::new(), 0.0);
+        let (mut below, mut least) = (f32::INFINITY, max / BAND);
+        while kept.len() < most && mass < wanted && below > 0.0 {
+            let band = kept.len();
+            self.append_between(probs, least..below, &mut kept);
+            mass += kept[band..].iter().map(|&(_, mass)| f64::from(mass)).sum::<f64>();
+            (below, least) = (least, if least > max * LAST_BAND { least / BAND } else { 0.0 });
+        }
+        kept.truncate(most);
+        if top_p < 1.0 {
+            if top_k.is_some() {
+                wanted = f64::from(top_p) * kept.iter().map(|&(_, p)| f64::from(p)).sum::<f64>();
+            }
             let mut mass = 0.0;
             let reached = kept.iter().position(|&(_, p)| {
                 mass += f64::from(p);
@@ -113,38 +150,31 @@ impl Sampler {
         kept
     }
 
-    /// The `k` most probable, or all that can be drawn if those are fewer.
-    fn largest(&self, probs: &[f32], k: usize) -> Vec<Candidate> {
-        for least in [1e-2, 1e-4, 1e-6, 0.0] {
-            let mut found = self.above(probs, least);
-            if found.len() >= k || least == 0.0 {
-                found.truncate(k);
-                return found;
+    /// Appends all that can be drawn with a probability in `range`, most probable first.
+    fn append_between(&self, probs: &[f32], range: Range<f32>, found: &mut Vec<Candidate>) {
+        let first = found.len();
+        let blocks = self.survey.most.iter().zip(&self.survey.sums).enumerate();
+        for (block, (&most, &sum)) in blocks {
+            if most >= range.start && sum > 0.0 {
+                let from = block * BLOCK;
+                for (at, prob) in probs[from..].iter().take(BLOCK).enumerate() {
+                    if range.contains(prob) && self.masses[from + at] > 0.0 {
+                        found.push((from + at, self.masses[from + at]));
+                    }
+                }
             }
         }
-        unreachable!("the last bound is 0")
-    }
-
-    /// All that can be drawn with a mass of at least `least`, most probable first.
-    fn above(&self, probs: &[f32], least: f32) -> Vec<Candidate> {
-        let mut found: Vec<Candidate> = self
-            .masses
-            .iter()
-            .copied()
-            .enumerate()
-            .filter(|&(_, mass)| mass >= least && mass > 0.0)
-            .collect();
-        found.sort_unstable_by(|a, b| probs[b.0].total_cmp(&probs[a.0]).then(a.0.cmp(&b.0)));
-        found
+        found[first..]
+            .sort_unstable_by(|a, b| probs[b.0].total_cmp(&probs[a.0]).then(a.0.cmp(&b.0)));
     }
 }
 
-/// Sums of so many values are kept in 32 bits, sums of those sums in 64.
-const RUN: usize = 1024;
+/// Candidates for top-k and top-p are looked for in bands of probability, each down to this part
+/// of the one before: few have to be sorted.
+const BAND: f32 = 8.0;
 
-fn at_least(value: f32, least: f32) -> f32 {
-    if value >= least { value } else { 0.0 }
-}
+/// What is below this part of the largest is one band.
+const LAST_BAND: f32 = 1e-9;
 
 /// The candidate in which the running sum of masses passes `at`; the last if rounding keeps it
 /// from doing so.
@@ -159,44 +189,6 @@ fn draw(candidates: impl Iterator<Item = Candidate>, at: f64) -> Option<usize> {
         }
     }
     last
-}
-
-/// `x^y` for `x` from about 1e-30 to 1 and `y x` in the same range, to about 3e-6; 1 stays 1, and
-/// 0 comes to next to nothing. A whole vocabulary goes through it at each step, and unlike
-/// [`f32::powf`] it is compiled to vector instructions.
-pub(crate) fn power(x: f32, y: f32) -> f32 {
-    // x = 2^exponent * mantissa, mantissa from sqrt(1/2) to sqrt(2).
-    const SQRT_HALF: u32 = 0x3f35_04f3;
-    let bits = x.to_bits().wrapping_sub(SQRT_HALF);
-    let exponent = (bits.cast_signed() >> 23) as f32;
-    let mantissa = f32::from_bits((bits & 0x007f_ffff).wrapping_add(SQRT_HALF));
-    // log2(mantissa) as the series of the inverse hyperbolic tangent, to the ninth power.
-    let s = (mantissa - 1.0) / (mantissa + 1.0);
-    let t = s * s;
-    let series = (((t / 9.0 + 1.0 / 7.0) * t + 1.0 / 5.0) * t + 1.0 / 3.0) * t + 1.0;
-    let power = y * (exponent + 2.0 * std::f32::consts::LOG2_E * s * series);
-    // 2^power: the whole part to the exponent, the rest by the series of e^x to the sixth power.
-    const ROUND: f32 = 12_582_912.0;
-    let shifted = power.max(-126.0) + ROUND;
-    let r = (power.max(-126.0) - (shifted - ROUND)) * std::f32::consts::LN_2;
-    let mut series = 1.0 / 720.0;
-    for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        series = series * r + c;
-    }
-    let whole = shifted.to_bits().wrapping_sub(ROUND.to_bits()) << 23;
-    f32::from_bits(series.to_bits().wrapping_add(whole))
-}
-
-/// The first index of the largest value; `None` if no value is above 0.
-fn argmax(probs: &[f32]) -> Option<usize> {
-    let mut best = None;
-    let mut max = 0.0;
-    for (index, &p) in probs.iter().enumerate() {
-        if p > max {
-            (best, max) = (Some(index), p);
-        }
-    }
-    best
 }
 
 #[cfg(test)]
@@ -272,8 +264,11 @@ mod tests {
             (0..5000).map(|i| 1.0 + ((i * 7919) % 5000) as f32 / 1000.0).collect();
         let params = SamplingParams { top_p: 0.8, ..SamplingParams::default() };
         let mut sampler = Sampler::new(params);
-        let total = sampler.temper(&probs, 6.0);
-        let kept = sampler.top(&probs, total);
+        survey::survey(Isa::best(), &probs, &mut sampler.survey);
+        let max = sampler.survey.largest();
+        sampler.temper(&probs, max);
+        let total = sampler.survey.total();
+        let kept = sampler.top(&probs, max);
         let mut all: Vec<Candidate> = sampler.masses.iter().copied().enumerate().collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let mut mass = 0.0;
@@ -291,27 +286,13 @@ mod tests {
         for k in [2, 40, 3000, 6000] {
             let params = SamplingParams { top_k: Some(k), ..SamplingParams::default() };
             let mut sampler = Sampler::new(params);
-            let total = sampler.temper(&probs, 1.0);
-            let kept: Vec<usize> = sampler.top(&probs, total).iter().map(|&(i, _)| i).collect();
+            survey::survey(Isa::best(), &probs, &mut sampler.survey);
+            sampler.temper(&probs, 1.0);
+            let kept: Vec<usize> = sampler.top(&probs, 1.0).iter().map(|&(i, _)| i).collect();
             let mut all: Vec<usize> = (0..5000).filter(|&i| sampler.masses[i] > 0.0).collect();
             all.sort_by(|&a, &b| probs[b].total_cmp(&probs[a]).then(a.cmp(&b)));
             all.truncate(k);
             assert_eq!(kept, all);
-        }
-    }
-
-    #[test]
-    fn the_fast_power_is_close_to_the_exact_one() {
-        for y in [0.5_f32, 1.0, 1.0 / 0.7, 2.0, 5.0] {
-            assert_eq!(power(1.0, y), 1.0);
-            for i in 0..20_000 {
-                let x = (-i as f32 * 1e-3).exp();
-                let exact = f64::from(x).powf(f64::from(y));
-                if exact > 1e-30 {
-                    let error = (f64::from(power(x, y)) / exact - 1.0).abs();
-                    assert!(error < 1e-5, "{x}^{y}: {error}");
-                }
-            }
         }
     }
 

@@ -54,6 +54,20 @@ pub fn prefill(model: &dyn LanguageModel, tokens: usize) -> Result<Duration, Mod
     Ok(start.elapsed())
 }
 
+/// The bytes of keys and values that a model keeps of each of `tokens`.
+///
+/// # Errors
+/// If its context is shorter.
+pub(super) fn cache_bytes_a_token(
+    model: &dyn LanguageModel,
+    tokens: usize,
+) -> Result<f64, ModelError> {
+    let (mut cache, tokens) = (model.new_cache(), prompt(model, tokens, 0));
+    let (want, logits) = (Want::Nothing, &mut Vec::new());
+    model.forward(&mut [Row { cache: &mut cache, tokens: &tokens, want, logits }])?;
+    Ok(cache.bytes() as f64 / tokens.len() as f64)
+}
+
 /// The time a model takes for all the steps, the prompts not counted.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use gate::GateSpeed;
-pub use machine::Machine;
+pub use machine::{Machine, Memory};
 pub use measure::{Decode, FirstToken, Lockstep, decode, first_token, lockstep, prefill};
 
 use crate::{
@@ -87,15 +87,30 @@ pub enum BenchError {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     pub machine: Machine,
+    /// `None` if nobody has said it.
+    pub load: Option<Load>,
+    /// After each model has read one token and forgotten it: weights, tokenizers and maps, but no
+    /// keys and values. `None` where the system does not tell.
+    pub memory: Option<Memory>,
     pub rounds: usize,
     pub models: Vec<ModelReport>,
     pub ensembles: Vec<EnsembleReport>,
+}
+
+/// What it took to be ready, files fetched before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Load {
+    pub seconds: f64,
+    /// Of all the weights' files, in bytes.
+    pub files: u64,
 }
 
 /// One model, without the drawing of tokens.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelReport {
     pub name: String,
+    /// Bytes of keys and values that one token takes.
+    pub cache_bytes_a_token: f64,
     pub prefill: Vec<PrefillSpeed>,
     pub decode: Vec<DecodeSpeed>,
 }
@@ -170,6 +185,7 @@ pub fn run(
         // The first forward brings the weights from the disk.
         prefill(&*member.model, 1)?;
     }
+    let memory = Memory::here();
     for round in 1..=plan.rounds {
         let say = |name: &str| say(&format!("round {round} of {}: {name}", plan.rounds));
         let measured = single.iter().map(|(name, ensemble)| {
@@ -185,6 +201,8 @@ pub fn run(
     }
     Ok(Report {
         machine,
+        load: None,
+        memory,
         rounds: plan.rounds,
         models: each(&models, ModelReport::median),
         ensembles: each(&ensembles, EnsembleReport::median),
@@ -214,6 +232,7 @@ impl ModelReport {
         });
         Ok(Self {
             name: name.to_owned(),
+            cache_bytes_a_token: measure::cache_bytes_a_token(model, plan.prompt.max(1))?,
             prefill: prefill.collect::<Result<_, BenchError>>()?,
             decode: decode.collect::<Result<_, BenchError>>()?,
         })
@@ -359,6 +378,7 @@ mod tests {
     fn rounds_are_joined_figure_by_figure() {
         let round = |prefill, decode| ModelReport {
             name: "a".to_owned(),
+            cache_bytes_a_token: 4.0,
             prefill: vec![PrefillSpeed { tokens: 128, tokens_per_second: prefill }],
             decode: vec![DecodeSpeed { batch: 1, tokens_per_second: decode }],
         };

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{EnsembleReport, GateSpeed, ModelReport, Report};
+use super::{EnsembleReport, GateSpeed, Load, Memory, ModelReport, Report};
 
 impl Report {
     /// The figures as tables.
@@ -15,10 +15,29 @@ impl Report {
             1 => writeln!(out, "one round")?,
             rounds => writeln!(out, "medians of {rounds} rounds")?,
         }
+        self.write_start(out)?;
         if !self.models.is_empty() {
             models(&self.models, out)?;
         }
         self.ensembles.iter().try_for_each(|ensemble| ensemble.write(out))
+    }
+}
+
+impl Report {
+    /// What it took to be ready, as far as that is known.
+    fn write_start(&self, out: &mut impl Write) -> io::Result<()> {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        if let Some(Load { seconds, files }) = self.load {
+            writeln!(out, "{:.0} MB of weights loaded in {seconds:.2} s", mb(files))?;
+        }
+        if let Some(Memory { resident, peak }) = self.memory {
+            write!(out, "resident after a token of each model: {:.0} MB", mb(resident))?;
+            if let Some(Load { files, .. }) = self.load.filter(|load| load.files > 0) {
+                write!(out, ", {:.2} of the weights", resident as f64 / files as f64)?;
+            }
+            writeln!(out, "; the most so far: {:.0} MB", mb(peak))?;
+        }
+        Ok(())
     }
 }
 
@@ -32,6 +51,7 @@ fn models(models: &[ModelReport], out: &mut impl Write) -> io::Result<()> {
     let mut head = vec!["tokens/s".to_owned()];
     head.extend(lengths.iter().map(|length| format!("prefill {length}")));
     head.extend(batches.iter().map(|batch| format!("decode x {batch}")));
+    head.push("MB of keys and values a 1000 tokens".to_owned());
     let mut rows = vec![head];
     for model in models {
         let mut row = vec![model.name.clone()];
@@ -40,6 +60,7 @@ fn models(models: &[ModelReport], out: &mut impl Write) -> io::Result<()> {
             speed.map_or_else(String::new, |speed| format!("{:.1}", speed.tokens_per_second))
         }));
         row.extend(model.decode.iter().map(|speed| format!("{:.1}", speed.tokens_per_second)));
+        row.push(format!("{:.1}", model.cache_bytes_a_token / 1e3));
         rows.push(row);
     }
     writeln!(out)?;
@@ -150,15 +171,19 @@ mod tests {
                 instructions: "AVX2".to_owned(),
                 system: "linux x86_64".to_owned(),
             },
+            load: Some(Load { seconds: 0.456, files: 500_000_000 }),
+            memory: Some(Memory { resident: 540_000_000, peak: 560_000_000 }),
             rounds: 3,
             models: vec![
                 ModelReport {
                     name: "long".to_owned(),
+                    cache_bytes_a_token: 12_340.0,
                     prefill: vec![prefill(128, 1234.56), prefill(512, 7.0)],
                     decode: vec![decode(1, 20.04), decode(8, 100.0)],
                 },
                 ModelReport {
                     name: "s".to_owned(),
+                    cache_bytes_a_token: 512.0,
                     prefill: vec![prefill(128, 2.0)],
                     decode: vec![decode(1, 3.0), decode(8, 4.0)],
                 },
@@ -185,10 +210,12 @@ mod tests {
         let expected = "\
 a processor without a name, 1 of 2 cores, AVX2, linux x86_64
 medians of 3 rounds
+500 MB of weights loaded in 0.46 s
+resident after a token of each model: 540 MB, 1.08 of the weights; the most so far: 560 MB
 
-tokens/s  prefill 128  prefill 512  decode x 1  decode x 8
-long           1234.6          7.0        20.0       100.0
-s                 2.0                      3.0         4.0
+tokens/s  prefill 128  prefill 512  decode x 1  decode x 8  MB of keys and values a 1000 tokens
+long           1234.6          7.0        20.0       100.0                                 12.3
+s                 2.0                      3.0         4.0                                  0.5
 
 duet: long + s
 sequences                    1               8
@@ -212,8 +239,16 @@ same text as off for  100.0 %  25.0 %
         let mut out = Vec::new();
         Report { models: Vec::new(), rounds: 1, ..report() }.write(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("one round\n\nduet: long + s\n"), "{text}");
+        assert!(text.contains("the most so far: 560 MB\n\nduet: long + s\n"), "{text}");
         assert!(!text.contains("prefill"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_known_of_the_start_is_left_out() {
+        let mut out = Vec::new();
+        Report { load: None, memory: None, ..report() }.write(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("medians of 3 rounds\n\ntokens/s"), "{text}");
     }
 
     #[test]
@@ -221,6 +256,8 @@ same text as off for  100.0 %  25.0 %
         let value = serde_json::to_value(report()).unwrap();
         assert_eq!(value["machine"]["instructions"], "AVX2");
         assert_eq!(value["machine"]["processor"], serde_json::Value::Null);
+        assert_eq!(value["load"]["seconds"], 0.456);
+        assert_eq!(value["memory"]["resident"], 540_000_000);
         assert_eq!(value["models"][0]["prefill"][1]["tokens"], 512);
         assert_eq!(value["models"][1]["decode"][1]["tokens_per_second"], 4.0);
         let step = &value["ensembles"][0]["lockstep"][1];

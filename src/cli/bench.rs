@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use tutti::{
-    bench::{self, Machine, Plan},
+    bench::{self, Load, Machine, Plan},
     config::Config,
     store::{Bars, Progress},
 };
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let names: Vec<&str> = args.model.iter().map(String::as_str).collect();
     let bars = Bars::stderr();
-    let subjects = load::ensembles(config, &names, &bars)?;
+    let loaded = load::ensembles(config, &names, &bars)?;
     let plan = Plan {
         prefill_chunk: config.engine.prefill_chunk,
         gates: args.gate.clone(),
@@ -43,7 +43,8 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     };
     let machine = Machine::here(load::threads(config)?.get());
     let bar = bars.bar();
-    let report = bench::run(machine, &subjects, &plan, &|text| bar.note(text))?;
+    let mut report = bench::run(machine, &loaded.ensembles, &plan, &|text| bar.note(text))?;
+    report.load = Some(Load { seconds: loaded.time.as_secs_f64(), files: loaded.bytes });
     let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
     let mut out = io::stdout();
     match args.json.as_deref() {

@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     num::NonZero,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -37,13 +37,18 @@ fn named(config: &Config) -> Vec<EnsembleConfig> {
     all
 }
 
+/// What is ready to run, each once, in the configuration's order.
+pub(super) struct Loaded {
+    pub(super) ensembles: Vec<(String, Arc<Ensemble>)>,
+    /// What it took, the fetching of files not counted.
+    pub(super) time: Duration,
+    /// The size of the weights' files.
+    pub(super) bytes: u64,
+}
+
 /// Loads what the named ones need, everything if none is named; fetches the files that are
-/// missing. Each is there once, in the configuration's order.
-pub(super) fn ensembles(
-    config: &Config,
-    names: &[&str],
-    bars: &Bars,
-) -> anyhow::Result<Vec<(String, Arc<Ensemble>)>> {
+/// missing.
+pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Loaded> {
     let mut wanted = named(config);
     for name in names {
         if !wanted.iter().any(|known| known.name == *name) {
@@ -59,17 +64,20 @@ pub(super) fn ensembles(
     let files = Files::open(config)?;
     let bar = bars.bar();
     let paths = fetch(&wanted, &files, &bar)?;
+    let file = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
+    let bytes = paths.values().map(file).sum();
     let since = Instant::now();
     let models = models(config, paths)?;
     let maps = map_folder(config, &files.cache);
-    let mut loaded = Vec::new();
+    let mut ensembles = Vec::new();
     for ensemble in &wanted {
         let (name, members) = (&ensemble.name, members(ensemble, &models));
         let composed = compose(name, members, &maps, &bar).with_settings(&ensemble.fusion);
-        loaded.push((name.clone(), Arc::new(composed)));
+        ensembles.push((name.clone(), Arc::new(composed)));
     }
-    bar.note(&format!("loaded in {:.1} s", since.elapsed().as_secs_f64()));
-    Ok(loaded)
+    let time = since.elapsed();
+    bar.note(&format!("loaded in {:.1} s", time.as_secs_f64()));
+    Ok(Loaded { ensembles, time, bytes })
 }
 
 /// Loads what `model` needs, or everything, and starts an engine with it.
@@ -81,7 +89,7 @@ pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyho
         prefill_chunk: engine.prefill_chunk,
         kept_tokens: engine.kept_tokens,
     };
-    Engine::start(ensembles(config, model.as_slice(), bars)?, settings)
+    Engine::start(ensembles(config, model.as_slice(), bars)?.ensembles, settings)
         .context("cannot start the engine")
 }
 

@@ -8,7 +8,8 @@ use super::load;
 
 pub(super) fn show(config: &Config, name: &str, examples: usize) -> anyhow::Result<()> {
     let loaded = load::ensembles(config, &[name], &Bars::stderr())?;
-    let (_, ensemble) = loaded.first().expect("a name that is not known is an error above");
+    let (_, ensemble) =
+        loaded.ensembles.first().expect("a name that is not known is an error above");
     Ok(write(name, ensemble, examples, &mut io::stdout())?)
 }
 

@@ -155,16 +155,16 @@ impl Mixture {
 const LEAST_MEAN: f32 = 8.271_806e-25;
 
 fn mean(voices: &[Voice<'_>], mix: &mut [f32]) {
-    mix.fill(0.0);
-    for Voice { probs, map, weight } in voices {
+    let Some((first, others)) = voices.split_first() else { return mix.fill(0.0) };
+    first.map.project(first.probs, first.weight, mix);
+    for Voice { probs, map, weight } in others {
         map.project_into(probs, *weight, mix);
     }
 }
 
 /// One member's distribution over the union.
 fn project(voice: Voice<'_>, one: &mut [f32]) {
-    one.fill(0.0);
-    voice.map.project_into(voice.probs, 1.0, one);
+    voice.map.project(voice.probs, 1.0, one);
 }
 
 fn normalise(mix: &mut [f32]) {

@@ -42,6 +42,12 @@ impl KvCache {
         &self.tokens
     }
 
+    /// What its keys and values take, in bytes.
+    pub fn bytes(&self) -> usize {
+        let numbers = |layer: &Layer| layer.keys.len() + layer.values.len();
+        self.layers.iter().map(numbers).sum::<usize>() * size_of::<u16>()
+    }
+
     /// Records tokens whose keys and values the model has written.
     pub fn append(&mut self, tokens: &[TokenId]) {
         self.tokens.extend_from_slice(tokens);
@@ -158,6 +164,7 @@ mod tests {
             assert_eq!([key(0), key(2)], [position as f32, salt]);
             assert_eq!([values[at], values[at + 2]].map(wide), [position as f32 + 1.0, salt + 1.0]);
         }
+        assert_eq!(cache.bytes(), 2 * 2 * 3 * (144 + 130), "two layers of halves");
         assert!(cache.layers.iter().all(|layer| layer.keys.capacity() <= 208 * 3));
         assert!(cache.layers.iter().all(|layer| layer.values.capacity() <= 200 * 3));
     }

@@ -6,10 +6,10 @@ use super::{
     checkpoint::{Checkpoint, OUTPUT},
     config::Config,
     forward,
-    kernels::{Isa, Pool},
+    kernels::Pool,
     tensors::{Matrix, Tensors},
 };
-use crate::gguf::Gguf;
+use crate::{gguf::Gguf, isa::Isa};
 
 /// A decoder-only transformer: pre-norm blocks of grouped-query attention with rotary positions
 /// and a gated feed-forward network.

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::{gguf::GgufError, safetensors::SafetensorsError, vocab::TokenId};
+use crate::{gguf::GgufError, isa::Isa, safetensors::SafetensorsError, vocab::TokenId};
 
 mod cache;
 mod checkpoint;
@@ -23,7 +23,7 @@ pub use kernels::Pool;
 
 /// The name of the instructions that models compute with on this machine.
 pub fn instructions() -> &'static str {
-    kernels::Isa::best().name()
+    Isa::best().name()
 }
 
 /// Why a file cannot be run.
@@ -100,7 +100,7 @@ pub trait LanguageModel: Send + Sync {
 /// logit is finite or one is not a number.
 pub fn softmax(logits: &mut [f32]) -> Option<()> {
     let mut sound = false;
-    kernels::softmax(kernels::Isa::best(), logits, &mut sound);
+    kernels::softmax(Isa::best(), logits, &mut sound);
     sound.then_some(())
 }
 

@@ -149,6 +149,6 @@ impl Reader<'_> {
             }
             to_union.push(if id == NOWHERE_24 { NOWHERE } else { id });
         }
-        Ok(VocabMap::new(to_union))
+        Ok(VocabMap::new(to_union, pieces.len()))
     }
 }

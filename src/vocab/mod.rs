@@ -39,9 +39,15 @@ pub struct VocabMap {
     to_union: Vec<u32>,
     /// The tokens that are mapped nowhere.
     nowhere: Vec<u32>,
+    /// For each piece the first token that stands for it. Looking masses up by piece touches
+    /// each of them once and in order, which is faster than adding them where they belong, unless
+    /// most pieces have none.
+    first: Vec<u32>,
+    /// The tokens whose piece has one before them, in order.
+    others: Vec<u32>,
 }
 
-/// Marks a token that stands for no piece.
+/// Marks a token that stands for no piece, and a piece that no token stands for.
 const NOWHERE: u32 = u32::MAX;
 
 impl UnionVocab {
@@ -60,7 +66,8 @@ impl UnionVocab {
 
     fn map_of(&self, member: &[Option<Piece>]) -> VocabMap {
         let id = |piece: &Piece| self.id(piece).expect("the union holds every member's pieces").0;
-        VocabMap::new(member.iter().map(|piece| piece.as_ref().map_or(NOWHERE, id)).collect())
+        let to_union = member.iter().map(|piece| piece.as_ref().map_or(NOWHERE, id)).collect();
+        VocabMap::new(to_union, self.size())
     }
 
     /// The number of pieces, `End` included.
@@ -91,9 +98,18 @@ impl UnionVocab {
 }
 
 impl VocabMap {
-    fn new(to_union: Vec<u32>) -> Self {
-        let nowhere = (0..).zip(&to_union).filter(|&(_, &id)| id == NOWHERE);
-        Self { nowhere: nowhere.map(|(token, _)| token).collect(), to_union }
+    /// `to_union` has ids below `size` and [`NOWHERE`].
+    fn new(to_union: Vec<u32>, size: usize) -> Self {
+        let (mut nowhere, mut others) = (Vec::new(), Vec::new());
+        let mut first = vec![NOWHERE; size];
+        for (token, &id) in (0..).zip(&to_union) {
+            match first.get_mut(id as usize) {
+                None => nowhere.push(token),
+                Some(first) if *first == NOWHERE => *first = token,
+                Some(_) => others.push(token),
+            }
+        }
+        Self { to_union, nowhere, first, others }
     }
 
     /// The number of the member's logits that this map covers.
@@ -110,17 +126,43 @@ impl VocabMap {
         (id != NOWHERE).then_some(UnionId(id))
     }
 
-    /// `mix[union] += weight * probs[token]`, tokens in id order; tokens that stand for no piece
-    /// must carry no mass.
+    /// `mix[union] = weight * (sum of probs[token])`, 0 for pieces without a token.
     ///
     /// # Panics
-    /// If `probs` is not as long as the map.
+    /// If `probs` is not as long as the map, or `mix` not as the union.
+    pub fn project(&self, probs: &[f32], weight: f32, mix: &mut [f32]) {
+        assert_eq!(probs.len(), self.to_union.len(), "one probability a logit");
+        assert_eq!(mix.len(), self.first.len(), "one entry a piece");
+        for (mix, &token) in mix.iter_mut().zip(&self.first) {
+            *mix = weight * mass(probs, token);
+        }
+        self.add_others(probs, weight, mix);
+    }
+
+    /// `mix[union] += weight * probs[token]`, tokens of a piece in id order.
+    ///
+    /// # Panics
+    /// If `probs` is not as long as the map, or `mix` not as the union.
     pub fn project_into(&self, probs: &[f32], weight: f32, mix: &mut [f32]) {
         assert_eq!(probs.len(), self.to_union.len(), "one probability a logit");
-        for (&p, &id) in probs.iter().zip(&self.to_union) {
-            if id != NOWHERE {
-                mix[id as usize] += weight * p;
+        assert_eq!(mix.len(), self.first.len(), "one entry a piece");
+        if 2 * probs.len() < mix.len() {
+            for (&p, &id) in probs.iter().zip(&self.to_union) {
+                if id != NOWHERE {
+                    mix[id as usize] += weight * p;
+                }
             }
+        } else {
+            for (mix, &token) in mix.iter_mut().zip(&self.first) {
+                *mix += weight * mass(probs, token);
+            }
+            self.add_others(probs, weight, mix);
+        }
+    }
+
+    fn add_others(&self, probs: &[f32], weight: f32, mix: &mut [f32]) {
+        for &token in &self.others {
+            mix[self.to_union[token as usize] as usize] += weight * probs[token as usize];
         }
     }
 
@@ -134,6 +176,14 @@ impl VocabMap {
             logits[token as usize] = f32::NEG_INFINITY;
         }
     }
+}
+
+/// A token's mass, 0 for [`NOWHERE`]: without a branch, for the two are in no order.
+#[inline]
+fn mass(probs: &[f32], token: u32) -> f32 {
+    let last = probs.len() - 1;
+    let p = probs[(token as usize).min(last)];
+    if token == NOWHERE { 0.0 } else { p }
 }
 
 impl UnionVocab {
@@ -208,6 +258,30 @@ mod tests {
             mix.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6),
             "{mix:?}"
         );
+    }
+
+    #[test]
+    fn projecting_alone_after_another_and_piece_by_piece_are_the_same() {
+        // The last member has few of the pieces.
+        let words: Vec<String> = (0..40).map(|i| format!("w{}", i * 17 % 40)).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let members =
+            [pieces(&words), pieces(&["w3", "<pad>", "w3", "<end>", "w7", "<end>", "<end>"])];
+        let (union, maps) = UnionVocab::build(&members);
+        for map in &maps {
+            let probs: Vec<f32> = (0..map.len()).map(|i| 0.37 / (i as f32 + 1.3)).collect();
+            let mut expected = vec![0.0; union.size()];
+            for (token, p) in (0..).zip(&probs) {
+                if let Some(id) = map.get(TokenId(token)) {
+                    expected[id.0 as usize] += 0.7 * p;
+                }
+            }
+            let (mut alone, mut added) = (vec![f32::NAN; union.size()], vec![0.0; union.size()]);
+            map.project(&probs, 0.7, &mut alone);
+            map.project_into(&probs, 0.7, &mut added);
+            assert_eq!(alone, expected);
+            assert_eq!(added, expected);
+        }
     }
 
     #[test]

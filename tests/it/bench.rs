@@ -123,6 +123,10 @@ fn a_report_has_every_figure_and_all_are_positive() {
 
     assert!(!report.machine.instructions.is_empty());
     assert!(report.machine.cores >= 1);
+    assert_eq!(report.memory.is_some(), cfg!(target_os = "linux"));
+    assert!(
+        report.memory.is_none_or(|memory| 0 < memory.resident && memory.resident <= memory.peak)
+    );
     let [alone] = &report.models[..] else { panic!("{report:?}") };
     // A prompt of 4000 tokens does not fit.
     let lengths: Vec<usize> = alone.prefill.iter().map(|speed| speed.tokens).collect();

@@ -2,7 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -383,4 +383,120 @@ async fn an_engine_that_is_dropped_ends_every_stream() {
     // The first may have come to its end before the engine was dropped.
     assert!(ends.0.end.is_ok() || ends.0.end == Err(GenerateError::Stopped));
     assert!(ends.1.end.is_ok() || ends.1.end == Err(GenerateError::Stopped));
+}
+
+/// A model that writes down what it is asked to forward, call by call.
+struct Watched {
+    toy: Toy,
+    calls: Arc<Mutex<Vec<Vec<Forwarded>>>>,
+}
+
+struct Forwarded {
+    /// The text begins with this; what the sequences of a test are told apart by.
+    first: TokenId,
+    held: usize,
+    tokens: usize,
+}
+
+impl LanguageModel for Watched {
+    fn vocab_size(&self) -> usize {
+        self.toy.vocab_size()
+    }
+
+    fn context_length(&self) -> usize {
+        self.toy.context_length()
+    }
+
+    fn new_cache(&self) -> KvCache {
+        self.toy.new_cache()
+    }
+
+    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
+        let forwarded = |row: &Row<'_>| Forwarded {
+            first: *row.cache.tokens().first().unwrap_or(&row.tokens[0]),
+            held: row.cache.tokens().len(),
+            tokens: row.tokens.len(),
+        };
+        self.calls.lock().unwrap().push(rows.iter().map(forwarded).collect());
+        self.toy.forward(rows)
+    }
+}
+
+/// An engine whose one model is watched.
+fn watched(config: EngineConfig) -> (Engine, Arc<Mutex<Vec<Vec<Forwarded>>>>) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let tokenizer = tokenizer(false);
+    let toy = Toy { seed: 3, logits: tokenizer.len(), mood: Mood::Well };
+    let model = Watched { toy, calls: calls.clone() };
+    let member = Member::new("watched".to_owned(), Arc::new(model), tokenizer, 1.0);
+    let ensemble = Arc::new(Ensemble::new(vec![member]));
+    (Engine::start(vec![("duo".to_owned(), ensemble)], config).unwrap(), calls)
+}
+
+fn asking(content: &str, max_tokens: usize) -> GenerateRequest {
+    let message = Message { role: Role::User, content: content.to_owned() };
+    let mut request = request(1);
+    request.prompt = Prompt::Chat(vec![message]);
+    request.stop.max_tokens = Some(max_tokens);
+    request
+}
+
+#[tokio::test]
+async fn a_text_grows_at_every_step_while_long_prompts_are_read_in_chunks() {
+    const CHUNK: usize = 20;
+    let (engine, calls) = watched(EngineConfig { prefill_chunk: CHUNK, ..Default::default() });
+    // 'a' is token 0. It is the only one that writes while the others read.
+    let mut writing = engine.generate(asking("ab", 390)).unwrap();
+    writing.next().await.unwrap();
+    let long = ["b", "c", " ", "["].map(|first| asking(&format!("{first}{}", "c1".repeat(150)), 1));
+    let reading = long.map(|request| ask(&engine, request));
+    let (written, read) = futures::join!(listen_on(writing), futures::future::join_all(reading));
+    assert!(read.iter().all(|said| said.end.is_ok()), "{read:?}");
+    assert!(written > 80, "it has to write for as long as the others read: {written}");
+
+    let calls = calls.lock().unwrap();
+    let is_prompt = |row: &Forwarded| row.tokens > 1;
+    let with_prompts: Vec<_> =
+        calls[1..].iter().filter(|rows| rows.iter().any(is_prompt)).collect();
+    // Four prompts of 301 tokens.
+    assert!(with_prompts.len() >= 4 * 301 / CHUNK, "{}", with_prompts.len());
+    for rows in with_prompts {
+        let prompts: usize = rows.iter().filter(|row| is_prompt(row)).map(|row| row.tokens).sum();
+        assert!(prompts <= CHUNK + 4 * 16, "a step reads {prompts} tokens of prompts");
+        let long: usize = rows.iter().filter(|row| row.tokens > 16).map(|row| row.tokens).sum();
+        assert!(long <= CHUNK, "a step reads {long} tokens of long prompts");
+        assert!(rows.iter().any(|row| row.first == TokenId(0)), "the text that is written waits");
+    }
+    // First come, first served: a prompt is begun when those before it are read.
+    let begun: Vec<TokenId> =
+        calls.iter().flatten().filter(|row| row.held == 0).map(|row| row.first).collect();
+    assert_eq!(begun, [0, 1, 2, 5, 6].map(TokenId));
+}
+
+/// The number of pieces a generation tells until its end.
+async fn listen_on(mut generation: Generation) -> usize {
+    let mut pieces = 0;
+    while let Some(event) = generation.next().await {
+        if let Event::Text { tokens, .. } = event {
+            pieces += tokens;
+        }
+    }
+    pieces
+}
+
+#[tokio::test]
+async fn those_who_wait_get_in_in_the_order_they_came() {
+    let (engine, calls) = watched(EngineConfig { max_sequences: 2, ..Default::default() });
+    let asked = ["a", "bb", "c", " ", "[", "]", "1"].map(|content| {
+        let generation = engine.generate(asking(content, 30)).unwrap();
+        tokio::spawn(listen_on(generation))
+    });
+    for generation in asked {
+        generation.await.unwrap();
+    }
+    let calls = calls.lock().unwrap();
+    let begun: Vec<TokenId> =
+        calls.iter().flatten().filter(|row| row.held == 0).map(|row| row.first).collect();
+    assert_eq!(begun, [0, 1, 2, 5, 6, 7, 9].map(TokenId));
+    assert!(calls.iter().all(|rows| rows.len() <= 2));
 }

@@ -1,10 +1,8 @@
 //! Causal attention of some positions of one sequence, for the query heads that share one
 //! key-value head.
 
-use super::{
-    elementwise::{exp, sum_lanes, versions},
-    isa::Isa,
-};
+use super::elementwise::exp;
+use crate::isa::{sum_lanes, versions};
 
 /// Positions whose keys are kept together: number by number, each of all of them.
 pub(crate) const BLOCK: usize = 16;
@@ -202,6 +200,7 @@ mod tests {
     use half::f16;
 
     use super::*;
+    use crate::isa::Isa;
 
     #[test]
     fn every_finite_half_is_widened_exactly() {

@@ -1,50 +1,7 @@
 //! What happens to one position's vector between two matrices.
 
-use super::{activations::Activations, isa::Isa};
-
-/// Compiles a function once for each instruction set. The compiler may use wider registers, but
-/// never another order or a fused rounding, so the results are the same.
-macro_rules! versions {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
-        $(#[$doc])*
-        #[inline]
-        pub(crate) fn $name(isa: Isa, $($arg: $type),*) {
-            #[inline(always)]
-            fn body($($arg: $type),*) $body
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-            fn avx512($($arg: $type),*) {
-                body($($arg),*);
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,f16c")]
-            fn avx2($($arg: $type),*) {
-                body($($arg),*);
-            }
-            match isa.set() {
-                // SAFETY: an `Isa` of this set exists where the instructions do.
-                #[cfg(target_arch = "x86_64")]
-                $crate::model::kernels::isa::Set::Avx512 => unsafe { avx512($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                $crate::model::kernels::isa::Set::Avx2 => unsafe { avx2($($arg),*) },
-                $crate::model::kernels::isa::Set::Portable => body($($arg),*),
-            }
-        }
-    };
-}
-pub(super) use versions;
-
-/// In a fixed order: halves onto each other.
-#[inline(always)]
-pub(super) fn sum_lanes(mut lanes: [f32; 16]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-    }
-    lanes[0]
-}
+use super::activations::Activations;
+use crate::isa::{sum_lanes, versions};
 
 /// The same order for all: lane `i % 16`, then [`sum_lanes`].
 #[inline(always)]
@@ -139,6 +96,7 @@ versions! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Isa;
 
     #[test]
     fn exp_is_close_to_the_exact_one_everywhere() {

@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use crate::isa::{Isa, Set};
+
 mod activations;
 mod attention;
 #[cfg(target_arch = "x86_64")]
@@ -16,7 +18,6 @@ mod avx2;
 mod avx512;
 mod blocks;
 mod elementwise;
-mod isa;
 #[cfg(target_arch = "x86_64")]
 mod panels;
 mod pool;
@@ -31,7 +32,6 @@ mod weights;
 pub(super) use activations::Activations;
 pub(super) use attention::{Attention, BLOCK, Query, attend};
 pub(super) use elementwise::{add, gate_and_quantize, norm, norm_and_quantize, quantize};
-pub(super) use isa::Isa;
 pub use pool::Pool;
 pub(super) use softmax::softmax;
 pub(super) use weights::{Dtype, Weights};
@@ -99,10 +99,22 @@ pub(super) fn multiply(pool: &Pool, isa: Isa, inputs: &[&Activations], products:
             let rows = from * PANEL..target.weights.rows.min(to);
             if !rows.is_empty() {
                 let (weights, outputs) = (target.weights, &target.outputs);
-                isa.multiply(&Task { weights, rows, inputs, outputs });
+                run(isa, &Task { weights, rows, inputs, outputs });
             }
         }
     });
+}
+
+fn run(isa: Isa, task: &Task<'_>) {
+    match isa.set() {
+        // SAFETY: an `Isa` of this set exists where the instructions do.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx512 => unsafe { avx512::multiply(task) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx2 => unsafe { avx2::multiply(task) },
+        Set::Portable => portable::multiply(task),
+    }
 }
 
 /// What one row of a matrix stands for.

@@ -110,7 +110,7 @@ fn floats<const N: usize>(task: &Task<'_>, decode: impl Fn(&[u8; N]) -> f32) {
             for (lane, (w, x)) in rest.iter().zip(rest_x).enumerate() {
                 lanes[lane] += decode(w) * x;
             }
-            task.write(n, row, super::elementwise::sum_lanes(lanes));
+            task.write(n, row, crate::isa::sum_lanes(lanes));
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Logits to probabilities, for a whole vocabulary.
 
-use super::{
-    elementwise::{exp, sum_lanes, versions},
-    isa::Isa,
-};
+use super::elementwise::exp;
+use crate::isa::{sum_lanes, versions};
 
 /// Sums of so many values are kept in 32 bits, sums of those sums in 64.
 const RUN: usize = 1024;
@@ -12,16 +10,14 @@ versions! {
     /// `e^x / sum of e^x` in place; `sound` becomes false if a logit is not a number or the
     /// largest is not finite, and `logits` is then left in no particular state.
     fn softmax(logits: &mut [f32], sound: &mut bool) {
-        let mut most = [f32::NEG_INFINITY; 16];
-        let mut odd = [0_u32; 16];
-        for logits in logits.chunks(16) {
-            for ((logit, most), odd) in logits.iter().zip(&mut most).zip(&mut odd) {
+        // Several maxima side by side: one alone waits for itself at each step.
+        let mut most = [f32::NEG_INFINITY; 64];
+        for logits in logits.chunks(64) {
+            for (logit, most) in logits.iter().zip(&mut most) {
                 *most = if logit > most { *logit } else { *most };
-                *odd |= u32::from(logit.is_nan());
             }
         }
         let max = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        *sound = max.is_finite() && odd == [0; 16];
         let mut sum = 0.0_f64;
         for logits in logits.chunks_mut(RUN) {
             let mut lanes = [0.0; 16];
@@ -33,6 +29,8 @@ versions! {
             }
             sum += f64::from(sum_lanes(lanes));
         }
+        // What is not a number is not a number in the sum either.
+        *sound = max.is_finite() && sum.is_finite();
         let scale = (1.0 / sum) as f32;
         for logit in logits.iter_mut() {
             *logit *= scale;
@@ -43,6 +41,26 @@ versions! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Isa;
+
+    #[test]
+    fn what_is_not_a_number_is_noticed_wherever_it_stands() {
+        for (at, odd) in (0..200).flat_map(|at| [f32::NAN, f32::INFINITY].map(|odd| (at, odd))) {
+            let mut logits = vec![1.0; 200];
+            logits[at] = odd;
+            let mut sound = true;
+            softmax(Isa::best(), &mut logits, &mut sound);
+            assert!(!sound, "{odd} at {at}");
+        }
+        let mut masked = vec![f32::NEG_INFINITY; 200];
+        let mut sound = true;
+        softmax(Isa::best(), &mut masked, &mut sound);
+        assert!(!sound, "no logit is finite");
+        let mut one = vec![f32::NEG_INFINITY; 200];
+        one[70] = -3.0;
+        softmax(Isa::best(), &mut one, &mut sound);
+        assert!(sound && one[70] == 1.0 && one[0] == 0.0);
+    }
 
     #[test]
     fn every_instruction_set_gives_the_exact_softmax_and_the_same_bits() {
