@@ -2,9 +2,12 @@
 //!
 //! Pure: no tensors, no clocks, no global generator.
 
+mod penalties;
 mod survey;
 
 use std::ops::Range;
+
+pub use penalties::{Penalizer, Penalties};
 
 use rand_pcg::{
     Pcg64,
@@ -34,6 +37,24 @@ impl Default for SamplingParams {
     fn default() -> Self {
         Self { temperature: 1.0, top_k: None, top_p: 1.0, min_p: 0.0, seed: 0 }
     }
+}
+
+impl SamplingParams {
+    /// The parameters of one of several choices of a request: the first has the request's seed,
+    /// the others seeds drawn from it.
+    pub fn of_choice(&self, index: usize) -> Self {
+        let seed = if index == 0 { self.seed } else { split_mix(self.seed, index as u64) };
+        Self { seed, ..self.clone() }
+    }
+}
+
+/// The `number`-th output, from 0, of SplitMix64 started at `seed` (Steele, Lea and Flood, "Fast
+/// splittable pseudorandom number generators", 2014).
+pub fn split_mix(seed: u64, number: u64) -> u64 {
+    let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 /// Draws pieces with one seeded generator; one draw takes one random number.
@@ -319,5 +340,22 @@ mod tests {
         };
         assert_eq!(draws(7), draws(7));
         assert_ne!(draws(7), draws(8));
+    }
+
+    #[test]
+    fn seeds_are_the_outputs_of_split_mix() {
+        // The generator's published first outputs for the seed 1234567.
+        let published = [6457827717110365317, 3203168211198807973, 9817491932198370423];
+        for (number, expected) in (0..).zip(published) {
+            assert_eq!(split_mix(1234567, number), expected);
+        }
+    }
+
+    #[test]
+    fn the_first_choice_has_the_requests_seed_and_the_others_their_own() {
+        let params = SamplingParams { seed: 5, ..SamplingParams::default() };
+        assert_eq!(params.of_choice(0), params);
+        let seeds = [1, 2, 3].map(|index| params.of_choice(index).seed);
+        assert!(!seeds.contains(&5) && seeds[0] != seeds[1] && seeds[1] != seeds[2]);
     }
 }

@@ -189,7 +189,7 @@ pub fn first_token(ensemble: &Ensemble, plan: &Plan) -> Result<FirstToken, Bench
     let mut work = Workspace::new(ensemble, plan.prefill_chunk, usize::MAX);
     let mut timed = |end: &str| -> Result<(Duration, usize), BenchError> {
         let start = Instant::now();
-        let prompts = ensemble.text_prompts(&format!("{beginning} {end}"), ensemble.fusion());
+        let prompts = ensemble.text_prompts(format!("{beginning} {end}"), ensemble.fusion());
         let mut sequence = Sequence::new(ensemble, prompts, plan.sampling.clone(), None)?;
         choose(ensemble, &mut sequence, &mut work)?;
         let time = start.elapsed();

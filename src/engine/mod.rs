@@ -17,10 +17,15 @@ use std::{
     thread::JoinHandle,
 };
 
-pub use crate::ensemble::{FusionRequest, Rule, RuleError, WeightsRequest};
+pub use crate::{
+    ensemble::{
+        FusionRequest, Logprobs, Rule, RuleError, Score, ScoredAlternative, Vote, WeightsRequest,
+    },
+    vocab::{Piece, UnionId, UnionVocab},
+};
 pub use request::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt,
-    StopConditions, Usage,
+    ScoredPiece, StopConditions, Usage,
 };
 use tokio::sync::mpsc;
 
@@ -30,7 +35,8 @@ use crate::{
         output::Output,
         worker::{Job, Worker},
     },
-    ensemble::{Ensemble, FusionError, Sequence, StartError},
+    ensemble::{Ensemble, Fusion, FusionError, Prompts, Sequence, StartError},
+    sampling::Penalties,
 };
 
 /// How much an engine takes on.
@@ -133,10 +139,10 @@ impl Generate for Engine {
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {
         let ensemble = self.ensemble(&request.model)?;
+        refuse_what_is_not_served(&request)?;
         let place = self.reserve()?;
-        let Prompt::Chat(messages) = &request.prompt;
         let fusion = ensemble.fuse(&request.fusion)?;
-        let prompts = ensemble.chat_prompts(messages, fusion)?;
+        let prompts = prompts(ensemble, &request.prompt, fusion)?;
         let sequence =
             Sequence::new(ensemble, prompts, request.sampling, request.constraint.as_ref())?;
         let (events, received) = mpsc::channel(EVENTS);
@@ -153,6 +159,44 @@ impl Generate for Engine {
             return Err(GenerateError::Stopped);
         }
         Ok(Generation::new(received))
+    }
+
+    fn union(&self, model: &str) -> Result<&UnionVocab, GenerateError> {
+        Ok(self.ensemble(model)?.union())
+    }
+
+    fn tokenize(&self, model: &str, text: &str) -> Result<Vec<UnionId>, GenerateError> {
+        Ok(self.ensemble(model)?.pieces_of(text.as_bytes())?)
+    }
+
+    fn count_tokens(&self, model: &str, prompt: &Prompt) -> Result<usize, GenerateError> {
+        let ensemble = self.ensemble(model)?;
+        let prompts = prompts(ensemble, prompt, ensemble.fusion())?;
+        Ok(prompts.tokens.iter().map(Vec::len).max().unwrap_or(0))
+    }
+}
+
+/// A prompt in each member's own tokens.
+fn prompts(ensemble: &Ensemble, prompt: &Prompt, fusion: Fusion) -> Result<Prompts, StartError> {
+    match prompt {
+        Prompt::Chat { messages, tools } => ensemble.chat_prompts(messages, tools, fusion),
+        Prompt::Text(text) => Ok(ensemble.text_prompts(text, fusion)),
+        Prompt::Tokens(pieces) => Ok(ensemble.text_prompts(ensemble.bytes_of(pieces)?, fusion)),
+    }
+}
+
+fn refuse_what_is_not_served(request: &GenerateRequest) -> Result<(), GenerateError> {
+    let GenerateRequest { penalties, stop, logprobs, .. } = request;
+    let refused = [
+        (*penalties != Penalties::default(), "a penalty or bias"),
+        (stop.min_tokens > 0, "`min_tokens`"),
+        (stop.ignore_end, "`ignore_eos`"),
+        (stop.max_tokens == Some(0), "`max_tokens` of 0"),
+        (logprobs.is_some(), "`logprobs`"),
+    ];
+    match refused.into_iter().find(|&(asked, _)| asked) {
+        Some((_, what)) => Err(GenerateError::NotServed { what }),
+        None => Ok(()),
     }
 }
 
@@ -178,6 +222,10 @@ impl From<StartError> for GenerateError {
             StartError::Template { member, reason } => Self::Template { member, reason },
             StartError::PromptTooLong { member, prompt_tokens, context_length } => {
                 Self::PromptTooLong { member, prompt_tokens, context_length }
+            }
+            StartError::UnknownPiece { id, size } => Self::UnknownPiece { id, size },
+            StartError::Unspellable { .. } | StartError::EndInside { .. } => {
+                Self::Prompt { reason: error.to_string() }
             }
             StartError::Empty { ref member } => {
                 Self::Template { member: member.clone(), reason: error.to_string() }

@@ -3,8 +3,11 @@
 use tokio::sync::mpsc;
 
 use crate::{
-    constrain::Constraint, ensemble::FusionRequest, sampling::SamplingParams,
-    tokenizer::chat::Message,
+    constrain::Constraint,
+    ensemble::{FusionRequest, Logprobs, Score},
+    sampling::{Penalties, SamplingParams},
+    tokenizer::chat::{Message, Tool},
+    vocab::{Piece, UnionId, UnionVocab},
 };
 
 /// All that `report`, `eval` and the server's handlers see of generation.
@@ -14,7 +17,38 @@ pub trait Generate: Send + Sync + 'static {
 
     /// Admits a request. Tokenizes the prompt and compiles the constraint in the calling thread,
     /// so that everything wrong with the request is an error here and not in the stream.
+    ///
+    /// Several choices of one request are several calls, with the seeds that
+    /// [`SamplingParams::of_choice`] gives: what their prompts share is read once.
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError>;
+
+    /// All pieces that a model can write, in the order of their ids, `End` last. Ids of the API
+    /// are these; [`UnionVocab::piece`] and [`UnionVocab::id`] go both ways.
+    fn union(&self, model: &str) -> Result<&UnionVocab, GenerateError>;
+
+    /// A text as union pieces: the canonical tokens of the model's first member, as their bytes.
+    /// Joined they are the text. It is how the pieces of a [`Prompt::Text`] are counted and
+    /// scored.
+    fn tokenize(&self, model: &str, text: &str) -> Result<Vec<UnionId>, GenerateError>;
+
+    /// The tokens of a prompt as [`Usage`] counts them: the most that any member has, with what
+    /// templates add.
+    fn count_tokens(&self, model: &str, prompt: &Prompt) -> Result<usize, GenerateError>;
+
+    /// The bytes of union pieces, joined; they need not be UTF-8.
+    fn detokenize(&self, model: &str, ids: &[UnionId]) -> Result<Vec<u8>, GenerateError> {
+        let union = self.union(model)?;
+        let mut bytes = Vec::new();
+        for &id in ids {
+            match union.pieces().get(id.0 as usize) {
+                Some(Piece::Bytes(piece)) => bytes.extend_from_slice(piece),
+                // The end of a text has no bytes.
+                Some(Piece::End) => {}
+                None => return Err(GenerateError::UnknownPiece { id, size: union.size() }),
+            }
+        }
+        Ok(bytes)
+    }
 }
 
 /// A model name of the API: an ensemble, or one member alone.
@@ -29,29 +63,82 @@ pub struct ModelCard {
     pub context_length: usize,
 }
 
+/// Build it with [`GenerateRequest::new`] and `..`, so that a new field changes no caller.
 #[derive(Clone, Debug)]
 pub struct GenerateRequest {
     /// A name out of [`Generate::models`].
     pub model: String,
     pub prompt: Prompt,
     pub sampling: SamplingParams,
+    /// On union pieces, after fusion and constraint, before the temperature.
+    pub penalties: Penalties,
     pub stop: StopConditions,
     pub constraint: Option<Constraint>,
+    /// What is told of each piece; `None` tells nothing.
+    pub logprobs: Option<Logprobs>,
     pub fusion: FusionRequest,
 }
 
-#[derive(Clone, Debug)]
-pub enum Prompt {
-    /// Rendered by each member's own chat template, with the assistant's turn opened.
-    Chat(Vec<Message>),
+impl GenerateRequest {
+    /// The plain fused distribution to the end of the text, and nothing told of its pieces.
+    pub fn new(model: impl Into<String>, prompt: Prompt) -> Self {
+        Self {
+            model: model.into(),
+            prompt,
+            sampling: SamplingParams::default(),
+            penalties: Penalties::default(),
+            stop: StopConditions::default(),
+            constraint: None,
+            logprobs: None,
+            fusion: FusionRequest::default(),
+        }
+    }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prompt {
+    /// Rendered by each member's own chat template, with the assistant's turn opened.
+    ///
+    /// A template that knows tools is given them; for one that does not, a system message
+    /// describes them and the calls and results of the history become text, in the Hermes form
+    /// (`<tool_call>{"name": ..., "arguments": ...}</tool_call>`).
+    Chat { messages: Vec<Message>, tools: Vec<Tool> },
+    /// A raw text to go on with.
+    Text(String),
+    /// A raw text in union pieces: what their bytes spell, UTF-8 or not. `End` may come first,
+    /// where it says that nothing comes before the text; elsewhere it is refused.
+    Tokens(Vec<UnionId>),
+}
+
+impl Prompt {
+    /// A conversation without tools.
+    pub fn chat(messages: Vec<Message>) -> Self {
+        Self::Chat { messages, tools: Vec::new() }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopConditions {
-    /// The most fused steps; `None` goes on to the end of the context.
+    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing. A text
+    /// under a constraint is steered to a legal end within them.
     pub max_tokens: Option<usize>,
     /// Texts that end the generation and are not part of it. None is empty.
     pub strings: Vec<String>,
+    /// The members cannot end the text, nor a stop string that ends within these, before so many
+    /// pieces. A constraint that is complete ends it nevertheless.
+    pub min_tokens: usize,
+    /// The members cannot end the text at all; a stop string, a complete constraint and the limit
+    /// can.
+    pub ignore_end: bool,
+}
+
+/// A piece of the text, and how probable it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredPiece {
+    pub id: UnionId,
+    /// What of the piece is in the text: all of it, unless a stop string or the end cut it.
+    pub bytes: Vec<u8>,
+    pub score: Score,
 }
 
 /// What a running generation reports, in order. `Finished` or `Failed` is the last.
@@ -61,10 +148,18 @@ pub enum Event {
     Started {
         prompt_tokens: usize,
     },
+    /// The prompt's pieces, once, after `Started` and before any text, if they were asked for.
+    Prompt {
+        pieces: Vec<ScoredPiece>,
+    },
     /// Whole characters, and `tokens` fused steps that led to them since the last event.
+    ///
+    /// `pieces` are those whose last byte this text gives out; all pieces of a generation, joined,
+    /// are its text (bytes that are no character stand in it as U+FFFD). Empty unless asked for.
     Text {
         text: String,
         tokens: usize,
+        pieces: Vec<ScoredPiece>,
     },
     /// A member was lost and the generation goes on without it.
     Warning {
@@ -76,6 +171,13 @@ pub enum Event {
         usage: Usage,
     },
     Failed(GenerateError),
+}
+
+impl Event {
+    /// A text of which nothing more is told.
+    pub fn text(text: impl Into<String>, tokens: usize) -> Self {
+        Self::Text { text: text.into(), tokens, pieces: Vec::new() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +236,20 @@ pub enum GenerateError {
     PromptTooLong { member: String, prompt_tokens: usize, context_length: usize },
     #[error("the chat template of `{member}` refuses these messages: {reason}")]
     Template { member: String, reason: String },
+    #[error("piece {} is not below {size}, the number of pieces; see the tokenizer's list", .id.0)]
+    UnknownPiece { id: UnionId, size: usize },
+    #[error("{reason}")]
+    Prompt { reason: String },
     #[error("the constraint cannot be enforced: {reason}")]
     Constraint { reason: String },
+    #[error(
+        "the shortest text that meets the constraint has {shortest} tokens; \
+         `max_tokens` is {max_tokens}"
+    )]
+    BudgetTooSmall { shortest: usize, max_tokens: usize },
+    /// What this build does not do yet.
+    #[error("{what} is not served yet; leave it out")]
+    NotServed { what: &'static str },
     /// `param` is the part of the request that is wrong, as it is called there.
     #[error("`{param}` {reason}")]
     Fusion { param: &'static str, reason: String },

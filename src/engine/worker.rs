@@ -231,7 +231,7 @@ impl Running {
     fn send_text(&mut self, text: String) {
         if !text.is_empty() {
             let tokens = std::mem::take(&mut self.unsent);
-            self.send(Event::Text { text, tokens });
+            self.send(Event::text(text, tokens));
         }
     }
 

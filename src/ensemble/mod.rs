@@ -21,7 +21,9 @@ mod fusion;
 mod gate;
 mod load;
 mod mix;
+mod pieces;
 mod prefix;
+mod score;
 mod sequence;
 mod step;
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use fusion::{
 };
 pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, open_model};
 pub use prefix::Prefixes;
+pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Prompts, Sequence, StartError, Warning};
 pub use step::{Failure, Step, StepError};
 pub use workspace::{Times, Workspace};
@@ -44,7 +47,7 @@ use crate::{
     model::LanguageModel,
     tokenizer::{
         TokenKind, Tokenizer,
-        chat::{Message, Role},
+        chat::{Message, Role, Tool},
     },
     vocab::{Piece, TokenId, UnionVocab, VocabMap},
 };
@@ -79,18 +82,20 @@ impl Member {
 
 impl Member {
     /// The conversation in its own template, after what it alone is told.
-    fn chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, String> {
+    fn chat(&self, messages: &[Message], tools: &[Tool]) -> Result<Vec<TokenId>, String> {
         let Some(system) = &self.system else {
-            return self.tokenizer.chat(messages).map_err(|error| error.to_string());
+            let tokens = self.tokenizer.chat_with_tools(messages, tools);
+            return tokens.map_err(|error| error.to_string());
         };
         let mut messages = messages.to_vec();
         match messages.first_mut().filter(|first| first.role == Role::System) {
             Some(first) => first.content = format!("{system}\n\n{}", first.content),
-            None => messages.insert(0, Message { role: Role::System, content: system.clone() }),
+            None => messages.insert(0, Message::new(Role::System, system)),
         }
-        let rendered = self.tokenizer.render(&messages).map_err(|error| error.to_string())?;
+        let rendered =
+            self.tokenizer.render(&messages, tools).map_err(|error| error.to_string())?;
         if rendered.contains(system.trim()) {
-            self.tokenizer.chat(&messages).map_err(|error| error.to_string())
+            self.tokenizer.chat_with_tools(&messages, tools).map_err(|error| error.to_string())
         } else {
             Err("it leaves out the `system` that the configuration gives this member".to_owned())
         }
@@ -164,6 +169,7 @@ impl Ensemble {
     pub fn chat_prompts(
         &self,
         messages: &[Message],
+        tools: &[Tool],
         fusion: Fusion,
     ) -> Result<Prompts, StartError> {
         let prompt = |(index, member): (usize, &Member)| {
@@ -171,17 +177,11 @@ impl Ensemble {
                 return Ok(Vec::new());
             }
             member
-                .chat(messages)
+                .chat(messages, tools)
                 .map_err(|reason| StartError::Template { member: member.name.clone(), reason })
         };
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
         Ok(Prompts { tokens, fusion })
-    }
-
-    /// A text as each member's own tokens, to be continued.
-    pub fn text_prompts(&self, text: &str, fusion: Fusion) -> Prompts {
-        let prompt = |member: &Member| member.tokenizer.prompt(text);
-        Prompts { tokens: self.members.iter().map(prompt).collect(), fusion }
     }
 
     /// The compiler of constraints over this union, built when it is first needed.

@@ -8,7 +8,7 @@ use crate::{
     model::KvCache,
     sampling::{Sampler, SamplingParams},
     tokenizer::Encoded,
-    vocab::TokenId,
+    vocab::{TokenId, UnionId},
 };
 
 /// One generation: each member's view of its text, and how its pieces are chosen.
@@ -76,6 +76,12 @@ pub enum StartError {
         "the prompt has {prompt_tokens} tokens for `{member}`, whose context holds {context_length}"
     )]
     PromptTooLong { member: String, prompt_tokens: usize, context_length: usize },
+    #[error("no member has a token for the byte {byte:#04x}")]
+    Unspellable { byte: u8 },
+    #[error("piece {} is not below {size}, the number of pieces", .id.0)]
+    UnknownPiece { id: UnionId, size: usize },
+    #[error("piece {position} of the prompt is the end of the text, which may only come first")]
+    EndInside { position: usize },
     #[error(transparent)]
     Constraint(#[from] ConstrainError),
 }

@@ -6,8 +6,7 @@ use super::{Part, ReportEvent, Run, Tokens, loops::loops};
 use crate::{
     constrain::Constraint,
     engine::{
-        Event, FinishReason, FusionRequest, GenerateError, GenerateRequest, Generation, Prompt,
-        StopConditions,
+        Event, FinishReason, GenerateError, GenerateRequest, Generation, Prompt, StopConditions,
     },
     tokenizer::chat::Message,
 };
@@ -61,7 +60,8 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
             Event::Started { prompt_tokens } => {
                 answer.usage.prompt_tokens += prompt_tokens;
             }
-            Event::Text { text, tokens } => {
+            Event::Prompt { .. } => {}
+            Event::Text { text, tokens, .. } => {
                 answer.usage.completion_tokens += tokens;
                 answer.text.push_str(&text);
                 run.tell(delta(part, text, tokens)).await;
@@ -91,12 +91,10 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
 
 async fn admit(run: &Run<'_>, question: Question) -> Result<Generation, GenerateError> {
     let request = GenerateRequest {
-        model: run.request.model.clone(),
-        prompt: Prompt::Chat(question.messages),
         sampling: run.request.sampling_of(question.number),
-        stop: StopConditions { max_tokens: Some(question.max_tokens), strings: Vec::new() },
+        stop: StopConditions { max_tokens: Some(question.max_tokens), ..StopConditions::default() },
         constraint: question.constraint,
-        fusion: FusionRequest::default(),
+        ..GenerateRequest::new(run.request.model.clone(), Prompt::chat(question.messages))
     };
     let (mut pause, longest) = PAUSES;
     loop {

@@ -52,7 +52,7 @@ fn after_example(question: Message) -> Vec<Message> {
     vec![
         message(Role::System, PLAN_SYSTEM, context! {}),
         plan_question(topic, count, None),
-        Message { role: Role::Assistant, content: example().to_owned() },
+        Message::new(Role::Assistant, example()),
         question,
     ]
 }
@@ -124,5 +124,5 @@ fn message(role: Role, template: &str, values: Value) -> Message {
     let content = environment
         .render_str(template, values)
         .expect("the prompts are files of this crate, and tests render each");
-    Message { role, content: content.trim_end().to_owned() }
+    Message::new(role, content.trim_end())
 }

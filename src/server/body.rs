@@ -6,14 +6,14 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use serde_json::{Value, error::Category};
 
 use super::{ApiError, App};
 
-/// Like axum's `Json`, with refusals in the API's own form.
-pub(super) struct JsonBody<T>(pub(super) T);
+/// The bytes of a body that says it is JSON; [`parse`] makes the types of them.
+pub(super) struct JsonBody(Bytes);
 
-impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
+impl FromRequest<App> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
@@ -24,7 +24,14 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
         }
         let limit = app.config.max_body_bytes;
         let bytes = Bytes::from_request(request, app).await.map_err(|e| unreadable(&e, limit))?;
-        parse(&bytes).map(Self)
+        Ok(Self(bytes))
+    }
+}
+
+impl JsonBody {
+    /// The fields that one type reads. Others are left to others.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        parse(&self.0)
     }
 }
 
@@ -49,6 +56,18 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })?;
     json.end().map_err(|error| bad_json(None, &error))?;
     Ok(parsed)
+}
+
+/// A part of a body that was read before; `at` is where it stands.
+pub(super) fn from_value<T: DeserializeOwned>(value: Value, at: &str) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let param = if path == "." { at.to_owned() } else { format!("{at}.{path}") };
+        ApiError::WrongType {
+            param: Some(param),
+            reason: in_json_words(&error.inner().to_string()),
+        }
+    })
 }
 
 fn bad_json(param: Option<String>, error: &serde_json::Error) -> ApiError {

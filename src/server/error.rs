@@ -89,6 +89,15 @@ impl ApiError {
             Self::Generate(G::PromptTooLong { .. }) => {
                 (StatusCode::BAD_REQUEST, "context_length_exceeded")
             }
+            Self::Generate(G::UnknownPiece { .. } | G::Prompt { .. }) => {
+                (StatusCode::BAD_REQUEST, "invalid_prompt")
+            }
+            Self::Generate(G::BudgetTooSmall { .. }) => {
+                (StatusCode::BAD_REQUEST, "max_tokens_too_small")
+            }
+            Self::Generate(G::NotServed { .. }) => {
+                (StatusCode::BAD_REQUEST, "unsupported_parameter")
+            }
             Self::Generate(G::Template { .. }) => (StatusCode::BAD_REQUEST, "invalid_messages"),
             Self::Generate(G::Constraint { .. }) => {
                 (StatusCode::BAD_REQUEST, "invalid_response_format")
@@ -123,6 +132,14 @@ impl ApiError {
         }
     }
 
+    /// What is the server's own fault goes to its log.
+    pub(super) fn log(&self) {
+        let (status, code) = self.status_and_code();
+        if status.is_server_error() {
+            tracing::error!(code, "{self}");
+        }
+    }
+
     /// OpenAI's error object, as a body or as a stream's last event. What is the server's own
     /// fault goes to its log as well.
     pub(super) fn object(&self) -> ErrorObject {
@@ -132,9 +149,7 @@ impl ApiError {
             _ if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         };
-        if status.is_server_error() {
-            tracing::error!(code, "{self}");
-        }
+        self.log();
         let param = self.param().map(str::to_owned);
         ErrorObject { error: ErrorFields { message: self.to_string(), kind, param, code } }
     }

@@ -1,45 +1,81 @@
-//! From a checked request to the events of its generation, with a watch on them.
+//! From checked requests to the events of their generations, with a watch on them.
 
 use std::sync::Arc;
+
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream, SelectAll},
+};
 
 use super::{
     ApiError, App,
     life::Life,
     ops::{Clock, Record},
+    wire::{ChatLogprobs, TextLogprobs, WireFusion, WireWarning},
 };
-use crate::engine::{Event, GenerateError, GenerateRequest, Generation};
+use crate::engine::{
+    Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ScoredPiece, Usage,
+};
 
 /// A generation under watch: its numbers are kept, and it ends with the server. Dropping it
 /// cancels.
-pub(super) struct Running {
+struct Running {
     generation: Generation,
     clock: Clock,
     record: Arc<Record>,
     life: Life,
 }
 
-/// Tokenizing a long prompt takes milliseconds that the other connections should not wait for.
+/// What one choice reports: its number, and an event or why there is none.
+type Report = (usize, Result<Event, ApiError>);
+
+/// The choices of one request, whichever has something to say. Dropping it cancels all.
+pub(super) struct Choices {
+    reports: SelectAll<BoxStream<'static, Report>>,
+    running: usize,
+}
+
+/// A whole generation.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) text: String,
+    pub(super) prompt: Vec<ScoredPiece>,
+    pub(super) pieces: Vec<ScoredPiece>,
+    pub(super) end: Option<(FinishReason, Usage)>,
+    pub(super) fusion: WireFusion,
+}
+
+/// Admits all of them or none. Tokenizing a long prompt takes milliseconds that the other
+/// connections should not wait for.
 pub(super) async fn admit(
     app: &App,
     record: Arc<Record>,
-    request: GenerateRequest,
-) -> Result<Running, ApiError> {
+    requests: Vec<GenerateRequest>,
+) -> Result<Choices, ApiError> {
+    let clocks: Vec<Clock> =
+        requests.iter().map(|request| Clock::start(app.metrics.clone(), &request.model)).collect();
     if app.config.log_prompts {
-        tracing::info!(model = request.model, prompt = ?request.prompt, "asked");
-    }
-    let clock = Clock::start(app.metrics.clone(), &request.model);
-    let engine = app.engine.clone();
-    match tokio::task::spawn_blocking(move || engine.generate(request)).await {
-        Ok(admitted) => {
-            Ok(Running { generation: admitted?, clock, record, life: app.life.clone() })
+        for GenerateRequest { model, prompt, .. } in &requests {
+            tracing::info!(model, ?prompt, "asked");
         }
-        Err(_) => Err(ApiError::Panicked),
     }
+    let engine = app.engine.clone();
+    let admit = move || requests.into_iter().map(|request| engine.generate(request)).collect();
+    let admitted: Result<Vec<Generation>, GenerateError> =
+        tokio::task::spawn_blocking(admit).await.map_err(|_| ApiError::Panicked)?;
+    let watched = admitted?.into_iter().zip(clocks).map(|(generation, clock)| Running {
+        generation,
+        clock,
+        record: record.clone(),
+        life: app.life.clone(),
+    });
+    let reports: SelectAll<_> =
+        watched.enumerate().map(|(index, running)| running.reports(index)).collect();
+    Ok(Choices { running: reports.len(), reports })
 }
 
 impl Running {
-    /// The next event; `None` only if the engine died without a last one.
-    pub(super) async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Result<Event, ApiError> {
         let event = tokio::select! {
             biased;
             event = self.generation.next() => event,
@@ -51,8 +87,120 @@ impl Running {
                 self.clock.finished(*reason, *usage);
                 self.record.add(*usage);
             }
-            Some(Event::Started { .. } | Event::Warning { .. } | Event::Failed(_)) | None => {}
+            _ => {}
         }
-        event
+        match event {
+            Some(Event::Failed(error)) => Err(error.into()),
+            Some(event) => Ok(event),
+            None => Err(ApiError::Unfinished),
+        }
+    }
+
+    /// Its events to the last one.
+    fn reports(self, index: usize) -> BoxStream<'static, Report> {
+        let events = stream::unfold(Some(self), move |running| async move {
+            let mut running = running?;
+            let event = running.next().await;
+            let ended = matches!(event, Ok(Event::Finished { .. }) | Err(_));
+            Some(((index, event), (!ended).then_some(running)))
+        });
+        events.boxed()
+    }
+}
+
+impl Choices {
+    /// `None` after the last event of the last choice.
+    pub(super) async fn next(&mut self) -> Option<Report> {
+        self.reports.next().await
+    }
+
+    /// The choices in order.
+    pub(super) async fn collect(mut self) -> Result<Vec<Answer>, ApiError> {
+        let mut answers: Vec<Answer> = (0..self.running).map(|_| Answer::default()).collect();
+        while let Some((index, event)) = self.next().await {
+            answers[index].take(event?);
+        }
+        Ok(answers)
+    }
+}
+
+impl Answer {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Started { .. } | Event::Failed(_) => {}
+            Event::Prompt { pieces } => self.prompt = pieces,
+            Event::Warning { member, reason } => {
+                self.fusion.warnings.push(WireWarning { member, reason });
+            }
+            Event::Text { text, pieces, .. } => {
+                self.text.push_str(&text);
+                self.pieces.extend(pieces);
+            }
+            Event::Finished { reason, usage } => self.end = Some((reason, usage)),
+        }
+    }
+
+    pub(super) fn reason(&self) -> FinishReason {
+        self.end.map_or(FinishReason::Stop, |(reason, _)| reason)
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.end.map_or(Usage::default(), |(_, usage)| usage)
+    }
+}
+
+/// The tokens of a request: those of `choices` on one prompt, which counts once.
+pub(super) fn total(choices: impl IntoIterator<Item = Usage>) -> Usage {
+    choices.into_iter().fold(Usage::default(), |sum, one| Usage {
+        prompt_tokens: sum.prompt_tokens.max(one.prompt_tokens),
+        ..written(sum, one)
+    })
+}
+
+/// The same for several prompts.
+pub(super) fn sum(prompts: impl IntoIterator<Item = Usage>) -> Usage {
+    prompts.into_iter().fold(Usage::default(), |sum, one| Usage {
+        prompt_tokens: sum.prompt_tokens + one.prompt_tokens,
+        ..written(sum, one)
+    })
+}
+
+/// What both wrote.
+fn written(one: Usage, other: Usage) -> Usage {
+    let gated = [one.gated, other.gated].into_iter().flatten();
+    Usage {
+        completion_tokens: one.completion_tokens + other.completion_tokens,
+        gated: gated.reduce(|one, other| one + other),
+        ..Usage::default()
+    }
+}
+
+/// Writes scores of one model's pieces for the wire.
+pub(super) struct Scores {
+    engine: Arc<dyn Generate>,
+    model: String,
+    members: Vec<String>,
+}
+
+impl Scores {
+    pub(super) fn new(app: &App, model: &str) -> Self {
+        let card = app.engine.models().into_iter().find(|card| card.name == model);
+        let members = card.map_or(Vec::new(), |card| card.members);
+        Self { engine: app.engine.clone(), model: model.to_owned(), members }
+    }
+
+    pub(super) fn chat(&self, pieces: &[ScoredPiece]) -> Result<ChatLogprobs, ApiError> {
+        let union = self.engine.union(&self.model)?;
+        Ok(ChatLogprobs::new(pieces, union, &self.members))
+    }
+
+    /// `offset` is where the pieces begin in the text, in characters.
+    pub(super) fn text(
+        &self,
+        pieces: &[ScoredPiece],
+        offset: usize,
+    ) -> Result<TextLogprobs, ApiError> {
+        let union = self.engine.union(&self.model)?;
+        Ok(TextLogprobs::new(pieces, union, &self.members, offset))
     }
 }

@@ -6,12 +6,18 @@
 
 mod body;
 mod chat;
+mod completions;
 mod error;
 mod generation;
 mod life;
 mod models;
 mod ops;
 mod reports;
+mod responses;
+mod sse;
+mod tokens;
+mod tools;
+mod wire;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -22,25 +28,22 @@ use std::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    http::{HeaderName, HeaderValue, Method, Uri},
+    http::{HeaderValue, Method, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use futures::FutureExt;
 use tokio::{net::TcpListener, sync::Semaphore};
+use uuid::Uuid;
 
 use crate::{engine::Generate, report::runs::Runs, sampling::SamplingParams};
 use life::Life;
 use ops::Metrics;
 use reports::Active;
 
-pub use chat::{ChatCompletionRequest, CheckedRequest, StreamOptions};
 pub use error::ApiError;
 pub use ops::ApiKeys;
-
-/// Names the fields of a request that were not used.
-const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params");
 
 /// What the server decides for requests that do not say it, and its limits.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +137,11 @@ pub fn router(engine: Arc<dyn Generate>, config: ServerConfig) -> Router {
 fn routes(app: App) -> Router {
     let mut routes = Router::new()
         .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/completions", post(completions::create))
+        .route("/v1/responses", post(responses::create))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/tokenizer_info", get(tokens::info))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::retrieve))
         .route("/health", get(ops::health))
@@ -178,6 +186,24 @@ struct App {
 }
 
 impl App {
+    /// What a request leaves out, with a seed of its own. A version 4 UUID has six fixed bits, not
+    /// at the same places of its halves, so every bit of their exclusive or is random.
+    fn sampling(&self) -> SamplingParams {
+        let (high, low) = Uuid::new_v4().as_u64_pair();
+        SamplingParams { seed: high ^ low, ..self.config.sampling.clone() }
+    }
+
+    /// Refuses fields that nothing reads if the configuration says so.
+    fn ignore(&self, names: Vec<String>) -> Result<Vec<String>, ApiError> {
+        match names.first() {
+            Some(name) if self.config.strict_params => Err(ApiError::unsupported(
+                name,
+                "is not a field that this server uses; leave it out",
+            )),
+            _ => Ok(names),
+        }
+    }
+
     fn new(engine: Arc<dyn Generate>, config: ServerConfig) -> Self {
         Self {
             engine,

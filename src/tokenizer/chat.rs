@@ -1,11 +1,15 @@
 //! Chat messages: what every member's template is given.
 
+use serde_json::Value;
+
 /// Who says a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     System,
     User,
     Assistant,
+    /// The result of a call, from the caller.
+    Tool,
 }
 
 /// One turn of a conversation, as every member sees it.
@@ -13,6 +17,43 @@ pub enum Role {
 pub struct Message {
     pub role: Role,
     pub content: String,
+    /// The calls an assistant made; empty for the other roles.
+    pub tool_calls: Vec<ToolCall>,
+    /// Which call a tool's message answers.
+    pub tool_call_id: Option<String>,
+    /// The tool's or the speaker's name, for the templates that show it.
+    pub name: Option<String>,
+}
+
+/// A call that an assistant made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// An object of arguments; anything else only if that is what the model wrote.
+    pub arguments: Value,
+}
+
+/// A function that the assistant may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tool {
+    pub name: String,
+    pub description: Option<String>,
+    /// The JSON schema of the arguments; `None` for a function without any.
+    pub parameters: Option<Value>,
+}
+
+impl Message {
+    /// A message without calls.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            name: None,
+        }
+    }
 }
 
 impl Role {
@@ -22,6 +63,7 @@ impl Role {
             Self::System => "system",
             Self::User => "user",
             Self::Assistant => "assistant",
+            Self::Tool => "tool",
         }
     }
 }

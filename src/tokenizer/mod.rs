@@ -28,6 +28,7 @@ mod spec;
 mod special;
 mod split;
 mod template;
+mod tools;
 
 pub use encoded::Encoded;
 pub use spec::{MergePair, SpecToken, TokenRole, TokenizerSpec};
@@ -35,7 +36,7 @@ pub use split::PreTokenizer;
 pub use template::ChatError;
 
 use bpe::Bpe;
-use chat::Message;
+use chat::{Message, Tool};
 use special::{Segment, Specials};
 use split::Splitter;
 use template::Template;
@@ -208,8 +209,8 @@ impl Tokenizer {
     }
 
     /// The ids of a raw prompt: plain text, after BOS if the model wants one.
-    pub fn prompt(&self, text: &str) -> Vec<TokenId> {
-        self.bos.into_iter().chain(self.encode(text.as_bytes())).collect()
+    pub fn prompt(&self, text: &[u8]) -> Vec<TokenId> {
+        self.bos.into_iter().chain(self.encode(text)).collect()
     }
 
     /// The ids of a conversation in the model's own template, with the assistant's turn opened.
@@ -220,8 +221,21 @@ impl Tokenizer {
     /// # Errors
     /// If there is no template or it does not take these messages.
     pub fn chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, ChatError> {
-        let marker = special::marker(messages);
-        let rendered = self.render_marked(messages, marker)?;
+        self.chat_with_tools(messages, &[])
+    }
+
+    /// As [`chat`](Self::chat), with functions that the assistant may call. A template that does
+    /// not know them gets a system message and text instead.
+    ///
+    /// # Errors
+    /// As [`chat`](Self::chat).
+    pub fn chat_with_tools(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+    ) -> Result<Vec<TokenId>, ChatError> {
+        let marker = special::marker(messages, tools);
+        let rendered = self.render_marked(messages, tools, marker)?;
         let mut tokens = Vec::new();
         for segment in self.specials.segments(&rendered) {
             match segment {
@@ -244,14 +258,20 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`chat`](Self::chat).
-    pub fn render(&self, messages: &[Message]) -> Result<String, ChatError> {
-        let marker = special::marker(messages);
-        Ok(self.render_marked(messages, marker)?.replace(marker, ""))
+    pub fn render(&self, messages: &[Message], tools: &[Tool]) -> Result<String, ChatError> {
+        let marker = special::marker(messages, tools);
+        Ok(self.render_marked(messages, tools, marker)?.replace(marker, ""))
     }
 
-    fn render_marked(&self, messages: &[Message], marker: char) -> Result<String, ChatError> {
+    fn render_marked(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+        marker: char,
+    ) -> Result<String, ChatError> {
         let template = self.template.as_ref().ok_or(ChatError::NoTemplate)?;
-        template.render(&self.specials.broken(messages, marker), SystemTime::now())
+        let messages = self.specials.broken(messages, marker);
+        template.render(messages, &self.specials.broken_tools(tools, marker), SystemTime::now())
     }
 }
 

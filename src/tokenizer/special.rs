@@ -2,8 +2,12 @@
 //!
 //! Pure: text and ids.
 
-use super::{SpecToken, TokenRole, chat::Message};
+use super::{
+    SpecToken, TokenRole,
+    chat::{Message, Tool, ToolCall},
+};
 use crate::vocab::TokenId;
+use serde_json::Value;
 
 /// Names of special tokens by their first byte, longest first.
 #[derive(Debug)]
@@ -63,16 +67,49 @@ impl Specials {
         segments
     }
 
-    /// The messages with `marker` put into everything in their contents that reads as a special
-    /// token's name, or could together with the template's text after it.
+    /// The messages with `marker` put into everything they say that reads as a special token's
+    /// name, or could together with the template's text after it.
     pub(super) fn broken(&self, messages: &[Message], marker: char) -> Vec<Message> {
-        messages
-            .iter()
-            .map(|message| Message {
-                role: message.role,
-                content: self.broken_text(&message.content, marker),
-            })
-            .collect()
+        let text = |text: &String| self.broken_text(text, marker);
+        let call = |call: &ToolCall| ToolCall {
+            id: text(&call.id),
+            name: text(&call.name),
+            arguments: self.broken_json(&call.arguments, marker),
+        };
+        let message = |message: &Message| Message {
+            role: message.role,
+            content: text(&message.content),
+            tool_calls: message.tool_calls.iter().map(call).collect(),
+            tool_call_id: message.tool_call_id.as_ref().map(text),
+            name: message.name.as_ref().map(text),
+        };
+        messages.iter().map(message).collect()
+    }
+
+    /// The tools, as [`broken`](Self::broken) does it.
+    pub(super) fn broken_tools(&self, tools: &[Tool], marker: char) -> Vec<Tool> {
+        let tool = |tool: &Tool| Tool {
+            name: self.broken_text(&tool.name, marker),
+            description: tool.description.as_ref().map(|text| self.broken_text(text, marker)),
+            parameters: tool.parameters.as_ref().map(|json| self.broken_json(json, marker)),
+        };
+        tools.iter().map(tool).collect()
+    }
+
+    fn broken_json(&self, json: &Value, marker: char) -> Value {
+        match json {
+            Value::String(text) => Value::String(self.broken_text(text, marker)),
+            Value::Array(items) => {
+                items.iter().map(|item| self.broken_json(item, marker)).collect()
+            }
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(key, value)| {
+                    (self.broken_text(key, marker), self.broken_json(value, marker))
+                })
+                .collect(),
+            other => other.clone(),
+        }
     }
 
     fn broken_text(&self, content: &str, marker: char) -> String {
@@ -97,8 +134,26 @@ impl Specials {
 
 /// A character that occurs in none of the messages: one of Unicode's 32 noncharacters that are
 /// free for internal use (U+FDD0 to U+FDEF), or, where a message has them all, a private one.
-pub(super) fn marker(messages: &[Message]) -> char {
-    let unused = |c: &char| !messages.iter().any(|message| message.content.contains(*c));
+pub(super) fn marker(messages: &[Message], tools: &[Tool]) -> char {
+    let optional = |text: &Option<String>, c: char| text.as_ref().is_some_and(|t| t.contains(c));
+    let json = |value: &Value, c: char| value.to_string().contains(c);
+    let call = |call: &ToolCall, c: char| {
+        call.id.contains(c) || call.name.contains(c) || json(&call.arguments, c)
+    };
+    let message = |message: &Message, c: char| {
+        message.content.contains(c)
+            || message.tool_calls.iter().any(|said| call(said, c))
+            || optional(&message.tool_call_id, c)
+            || optional(&message.name, c)
+    };
+    let tool = |tool: &Tool, c: char| {
+        tool.name.contains(c)
+            || optional(&tool.description, c)
+            || tool.parameters.as_ref().is_some_and(|schema| json(schema, c))
+    };
+    let unused = |&c: &char| {
+        !messages.iter().any(|said| message(said, c)) && !tools.iter().any(|known| tool(known, c))
+    };
     ('\u{FDD0}'..='\u{FDEF}')
         .chain('\u{100000}'..='\u{10FFFD}')
         .find(unused)
@@ -129,9 +184,9 @@ mod tests {
 
     #[test]
     fn names_in_user_text_are_broken_up() {
-        let user = |content: &str| Message { role: Role::User, content: content.to_owned() };
+        let user = |content: &str| Message::new(Role::User, content);
         for content in ["<a>", "<a><b>", "<<a>", "ends in <", "ends in <a", "<a><b"] {
-            let marker = marker(&[user(content)]);
+            let marker = marker(&[user(content)], &[]);
             let broken = &specials().broken(&[user(content)], marker)[0].content;
             assert_eq!(broken.replace(marker, ""), content);
             // The template goes on with whatever would complete the name.
@@ -150,7 +205,7 @@ mod tests {
     #[test]
     fn the_marker_is_a_character_the_messages_have_not() {
         let content: String = ('\u{FDD0}'..='\u{FDEF}').collect();
-        let message = Message { role: Role::User, content };
-        assert_eq!(marker(&[message]), '\u{100000}');
+        let message = Message::new(Role::User, content);
+        assert_eq!(marker(&[message], &[]), '\u{100000}');
     }
 }

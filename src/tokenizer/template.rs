@@ -5,10 +5,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::chat::Message;
-use minijinja::{
-    Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Kwargs,
+use super::{
+    chat::{Message, Role, Tool, ToolCall},
+    tools,
 };
+use minijinja::{
+    Environment, Error, ErrorKind, Value, context,
+    syntax::SyntaxConfig,
+    value::{Kwargs, Serde},
+};
+use serde_json::json;
 
 /// Why messages could not be made a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,27 +37,82 @@ pub(super) struct Template {
 impl Template {
     /// The conversation with the assistant's turn opened. `now` is what the template's clock shows,
     /// in UTC.
+    ///
+    /// A template that does not know tools, or refuses these calls, is given them as text.
     pub(super) fn render(
         &self,
-        messages: &[Message],
+        messages: Vec<Message>,
+        tools: &[Tool],
         now: SystemTime,
     ) -> Result<String, ChatError> {
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| context! { role => message.role.name(), content => message.content.as_str() })
-            .collect();
+        let has_calls =
+            |message: &Message| !message.tool_calls.is_empty() || message.role == Role::Tool;
+        if tools.is_empty() && !messages.iter().any(has_calls) {
+            return self.render_plain(&messages, &[], now);
+        }
+        if self.knows_tools(now)? {
+            let rendered = self.render_plain(&messages, tools, now);
+            if !matches!(rendered, Err(ChatError::Refused { .. })) {
+                return rendered;
+            }
+        }
+        self.render_plain(&tools::as_text(messages, tools), &[], now)
+    }
+
+    fn knows_tools(&self, now: SystemTime) -> Result<bool, ChatError> {
+        let environment = environment(now);
+        let template = environment.template_from_str(&self.source);
+        let unset = template.map_err(|error| chat_error(&error))?.undeclared_variables(false);
+        Ok(unset.contains("tools"))
+    }
+
+    fn render_plain(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+        now: SystemTime,
+    ) -> Result<String, ChatError> {
+        let messages: Vec<Value> = messages.iter().map(dictionary).collect();
+        let tools: Vec<serde_json::Value> = tools.iter().map(tools::object).collect();
+        let tools = if tools.is_empty() { Value::from(()) } else { Value::from(Serde(tools)) };
         let variables = context! {
             messages,
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
-            tools => (),
+            tools,
         };
         environment(now)
             .template_from_str(&self.source)
             .and_then(|template| template.render(variables))
             .map_err(|error| chat_error(&error))
     }
+}
+
+/// A message as templates see it; what it has not is not there.
+fn dictionary(message: &Message) -> Value {
+    let mut fields = json!({ "role": message.role.name(), "content": message.content });
+    if !message.tool_calls.is_empty() {
+        let call = |call: &ToolCall| {
+            let function = json!({ "name": call.name, "arguments": call.arguments });
+            json!({ "id": call.id, "type": "function", "function": function })
+        };
+        fields["tool_calls"] = message.tool_calls.iter().map(call).collect();
+    }
+    if let Some(id) = &message.tool_call_id {
+        fields["tool_call_id"] = json!(id);
+    }
+    if let Some(name) = &message.name {
+        fields["name"] = json!(name);
+    }
+    Value::from(Serde(fields))
+}
+
+/// `json.dumps(value, ensure_ascii=False)`.
+pub(super) fn python_json(value: &serde_json::Value) -> String {
+    let none: [(&str, Value); 0] = [];
+    tojson(&Value::from(Serde(value)), None, none.into_iter().collect())
+        .expect("every JSON value can be written")
 }
 
 /// What the template itself raised.
@@ -199,14 +260,13 @@ fn civil(mut days: u64) -> (u64, usize, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::chat::Role;
 
     fn render(source: &str) -> Result<String, ChatError> {
         let template =
             Template { source: source.to_owned(), bos: "<s>".to_owned(), eos: "</s>".to_owned() };
-        let message = Message { role: Role::User, content: " a<b & \"c\" ".to_owned() };
+        let message = Message::new(Role::User, " a<b & \"c\" ");
         // 2024-02-29 12:34:56 UTC, a Thursday.
-        template.render(&[message], UNIX_EPOCH + Duration::from_secs(1_709_210_096))
+        template.render(vec![message], &[], UNIX_EPOCH + Duration::from_secs(1_709_210_096))
     }
 
     #[test]

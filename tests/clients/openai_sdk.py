@@ -3,11 +3,19 @@
     pip install -r tests/clients/requirements.txt
     python tests/clients/openai_sdk.py http://127.0.0.1:8080/v1
 
-Every model that the server lists is asked plainly, as a stream, and for a JSON schema; then come
-the errors that the SDK must recognise. Ends with status 1 at the first thing that is not so.
+Every model that the server lists is asked plainly, as a stream, for a JSON schema, for calls of a
+function, and through the Responses API; then come the errors that the SDK must recognise. With a
+process id after the address, the server is stopped at the end while a stream runs, which has to
+end in an error. Ends with status 1 at the first thing that is not so.
 """
 
+import http.server
+import json
+import os
+import signal
 import sys
+import threading
+import urllib.request
 from typing import Literal
 
 import openai
@@ -70,6 +78,146 @@ def ask_for_schema(client, model):
     return answer.choices[0].message.parsed
 
 
+WEATHER = {
+    "name": "weather",
+    "description": "the weather at a place",
+    "parameters": {
+        "type": "object",
+        "properties": {"at": {"type": "string", "enum": ["Rome", "Bern"]}},
+        "required": ["at"],
+        "additionalProperties": False,
+    },
+}
+
+
+def ask_for_call(client, model):
+    asked = {
+        "model": model,
+        "messages": [{"role": "user", "content": "What is the weather in Rome?"}],
+        "tools": [{"type": "function", "function": WEATHER}],
+        "tool_choice": {"type": "function", "function": {"name": "weather"}},
+        "max_tokens": 64,
+        "seed": 7,
+    }
+    plain = client.chat.completions.create(**asked).choices[0]
+    with client.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    for choice in (plain, streamed):
+        call = choice.message.tool_calls[0]
+        check(choice.finish_reason == "tool_calls", f"{model}: {choice}")
+        check(call.function.name == "weather", f"{model}: {call}")
+        check(json.loads(call.function.arguments)["at"] in ("Rome", "Bern"), f"{model}: {call}")
+    same = [choice.message.tool_calls[0].function.arguments for choice in (plain, streamed)]
+    check(same[0] == same[1], f"{model}: {same}")
+    result = {"role": "tool", "tool_call_id": plain.message.tool_calls[0].id, "content": "sun"}
+    after = [*asked["messages"], plain.message, result]
+    answer = client.chat.completions.create(
+        model=model, messages=after, tools=asked["tools"], tool_choice="none", max_tokens=8
+    )
+    check(answer.choices[0].message.content is not None, f"{model}: {answer}")
+
+
+def ask_for_response(client, model):
+    asked = {"model": model, "input": "What is a duet?", "max_output_tokens": 24}
+    plain = client.responses.create(**asked)
+    check(plain.output_text, f"{model}: {plain}")
+    check(plain.status in ("completed", "incomplete"), f"{model}: {plain}")
+    kinds, text = [], ""
+    for event in client.responses.create(stream=True, **asked):
+        check(event.sequence_number == len(kinds), f"{model}: {event}")
+        kinds.append(event.type)
+        if event.type == "response.output_text.delta":
+            text += event.delta
+        last = event
+    check(kinds[0] == "response.created", f"{model}: {kinds}")
+    check(last.response.output_text == text, f"{model}: {last}")
+    asked = {"model": model, "input": "Review this as JSON: a fine film.", "text_format": Review}
+    parsed = client.responses.parse(**asked)
+    with client.responses.stream(**asked) as stream:
+        streamed = stream.get_final_response()
+    for answer in (parsed, streamed):
+        check(isinstance(answer.output_parsed, Review), f"{model}: {answer}")
+    tool = {"type": "function", "strict": True, **WEATHER}
+    called = client.responses.create(
+        model=model, input="The weather in Rome?", tools=[tool], tool_choice="required"
+    )
+    check(called.output[0].type == "function_call", f"{model}: {called.output}")
+    check(json.loads(called.output[0].arguments)["at"] in ("Rome", "Bern"), f"{called.output}")
+
+
+def ask_raw(client, model):
+    raw = client.chat.completions.with_raw_response.create(
+        model=model,
+        messages=QUESTION,
+        max_tokens=1,
+        extra_headers={"x-request-id": "mine"},
+        extra_body={"no_such_field": 1},
+    )
+    check(raw.headers["x-request-id"] == "mine", f"{raw.headers}")
+    check(raw.headers["x-ignored-params"] == "no_such_field", f"{raw.headers}")
+    text = client.completions.create(model=model, prompt=["One", "Two"], max_tokens=2, echo=True)
+    check([choice.index for choice in text.choices] == [0, 1], f"{text}")
+    check(text.choices[1].text.startswith("Two"), f"{text}")
+    two = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=2, n=2)
+    check([choice.index for choice in two.choices] == [0, 1], f"{two}")
+
+
+def come_back_when_told(base_url, model):
+    """Behind a proxy that is full twice, the SDK waits as it is told and tries again."""
+    asked = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            asked.append(self.path)
+            if len(asked) <= 2:
+                status, kind = 429, "application/json"
+                answer = b'{"error": {"message": "full", "code": "rate_limit_exceeded"}}'
+            else:
+                request = urllib.request.Request(base_url + self.path, body)
+                request.add_header("content-type", "application/json")
+                with urllib.request.urlopen(request) as onward:
+                    status, kind, answer = onward.status, onward.headers["content-type"], onward.read()
+            self.send_response(status)
+            self.send_header("retry-after", "1")
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{proxy.server_port}"
+    patient = openai.OpenAI(base_url=address, api_key="none", max_retries=3)
+    patient.chat.completions.create(model=model, messages=QUESTION, max_tokens=1)
+    check(len(asked) == 3, f"asked {len(asked)} times")
+    proxy.shutdown()
+
+
+def stop_in_mid_stream(client, model, server):
+    """The stream that outlives the server's grace ends in an error, not as if it were whole."""
+    stream = client.chat.completions.create(
+        model=model,
+        messages=QUESTION,
+        stream=True,
+        max_tokens=4000,
+        extra_body={"ignore_eos": True},
+    )
+    chunks = 0
+    try:
+        for chunk in stream:
+            chunks += 1
+            if chunks == 3:
+                os.kill(server, signal.SIGTERM)
+    except openai.APIError as raised:
+        check(raised.code == "engine_stopped", f"{raised!r}")
+    else:
+        check(False, f"the stream ended well after {chunks} chunks")
+
+
 def expect(client, error, code, param, **fields):
     """The request with `fields` must raise `error` with these."""
     try:
@@ -89,17 +237,31 @@ def main(client):
         streamed = ask_as_stream(client, model)
         check(plain == streamed, f"{model}: plain {plain}, streamed {streamed}")
         print(f"{model}: {plain[0]!r}, {ask_for_schema(client, model)}")
+        ask_for_call(client, model)
+        ask_for_response(client, model)
+        ask_raw(client, model)
+    come_back_when_told(str(client.base_url).rstrip("/"), models[0])
     expect(client, openai.NotFoundError, "model_not_found", "model", model="no-such-model")
     expect(
         client, openai.BadRequestError, "invalid_value", "temperature", model=models[0], temperature=3
     )
-    expect(client, openai.BadRequestError, "unsupported_parameter", "n", model=models[0], n=2)
+    expect(
+        client,
+        openai.BadRequestError,
+        "unsupported_parameter",
+        "modalities",
+        model=models[0],
+        modalities=["audio"],
+    )
     print(f"{len(models)} models and 3 refusals are as openai {openai.__version__} wants them")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     # One try and no key: what the server says the first time is what is checked.
     client = openai.OpenAI(base_url=sys.argv[1], api_key="none", max_retries=0, timeout=300)
     main(client)
+    if len(sys.argv) == 3:
+        stop_in_mid_stream(client, client.models.list().data[0].id, int(sys.argv[2]))
+        print("a stream that the server cuts ends in an error")

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("safetensors", &["mapped"], &["tokenizers", "axum", "tokio"]),
     ("tokenizer", &["gguf", "vocab"], &["candle_core", "axum", "tokio"]),
     ("isa", &[], &["candle_core", "axum", "tokio", "std::thread", "std::io"]),
-    ("sampling", &["isa"], &["candle_core", "axum", "tokio", "std::time", "std::thread"]),
+    ("sampling", &["isa", "vocab"], &["candle_core", "axum", "tokio", "std::time", "std::thread"]),
     (
         "model",
         &["gguf", "isa", "mapped", "safetensors", "vocab"],

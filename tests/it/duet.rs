@@ -39,11 +39,11 @@ pub(crate) fn duet() -> Arc<Ensemble> {
 }
 
 fn ask(question: &str) -> Vec<Message> {
-    vec![Message { role: Role::User, content: question.to_owned() }]
+    vec![Message::new(Role::User, question)]
 }
 
 fn start(ensemble: &Ensemble, question: &str, params: &SamplingParams) -> Sequence {
-    let prompts = ensemble.chat_prompts(&ask(question), ensemble.fusion()).unwrap();
+    let prompts = ensemble.chat_prompts(&ask(question), &[], ensemble.fusion()).unwrap();
     Sequence::new(ensemble, prompts, params.clone(), None).unwrap()
 }
 
@@ -226,8 +226,8 @@ fn a_schema_holds_on_the_real_pair() {
         "required": ["city", "population"],
         "additionalProperties": false,
     });
-    let prompts =
-        duet.chat_prompts(&ask("The largest city of Japan, as JSON."), duet.fusion()).unwrap();
+    let question = ask("The largest city of Japan, as JSON.");
+    let prompts = duet.chat_prompts(&question, &[], duet.fusion()).unwrap();
     let constraint = Constraint::JsonSchema(schema.clone());
     let mut sequence = Sequence::new(&duet, prompts, sampled(2), Some(&constraint)).unwrap();
     for _ in 0..80 {

@@ -9,8 +9,8 @@ use std::{
 use tutti::{
     constrain::Constraint,
     engine::{
-        Engine, EngineConfig, Event, FinishReason, FusionRequest, Generate, GenerateError,
-        GenerateRequest, Generation, Prompt, StopConditions, Usage,
+        Engine, EngineConfig, Event, FinishReason, Generate, GenerateError, GenerateRequest,
+        Generation, Prompt, StopConditions, Usage,
     },
     ensemble::{Ensemble, Member, OnFailure, Settings},
     model::{KvCache, LanguageModel, ModelError, Row, Want},
@@ -121,14 +121,15 @@ fn engine(config: EngineConfig) -> Engine {
     Engine::start(models, config).unwrap()
 }
 
+fn say(content: &str) -> Prompt {
+    Prompt::chat(vec![Message::new(Role::User, content)])
+}
+
 fn request(seed: u64) -> GenerateRequest {
     GenerateRequest {
-        model: "duo".to_owned(),
-        prompt: Prompt::Chat(vec![Message { role: Role::User, content: "ab a".to_owned() }]),
         sampling: SamplingParams { seed, ..SamplingParams::default() },
-        stop: StopConditions { max_tokens: Some(60), strings: Vec::new() },
-        constraint: None,
-        fusion: FusionRequest::default(),
+        stop: StopConditions { max_tokens: Some(60), ..StopConditions::default() },
+        ..GenerateRequest::new("duo", say("ab a"))
     }
 }
 
@@ -146,7 +147,8 @@ async fn listen(mut generation: Generation) -> Said {
     while let Some(event) = generation.next().await {
         match event {
             Event::Started { prompt_tokens } => assert!(prompt_tokens > 0 && text.is_empty()),
-            Event::Text { text: more, tokens } => {
+            Event::Prompt { .. } => assert!(text.is_empty()),
+            Event::Text { text: more, tokens, .. } => {
                 assert!(!more.is_empty());
                 text += &more;
                 tokens_told += tokens;
@@ -301,7 +303,7 @@ async fn a_member_that_fails_or_panics_ends_its_requests_and_the_engine_goes_on(
     for model in ["fails", "panics"] {
         let mut failing = request(5);
         failing.model = model.to_owned();
-        failing.prompt = Prompt::Chat(vec![Message { role: Role::User, content: "ac".to_owned() }]);
+        failing.prompt = say("ac");
         let said = ask(&engine, failing).await;
         let Err(GenerateError::Member { member, .. }) = said.end else { panic!("{said:?}") };
         assert_eq!(member, "toy-2");
@@ -314,7 +316,7 @@ async fn a_request_goes_on_without_a_member_that_panics_if_it_may() {
     let engine = engine(EngineConfig::default());
     let mut losing = request(5);
     losing.model = "goes on".to_owned();
-    losing.prompt = Prompt::Chat(vec![Message { role: Role::User, content: "ac".to_owned() }]);
+    losing.prompt = say("ac");
     let mut without = losing.clone();
     without.fusion.members = Some(vec!["toy-1".to_owned()]);
     let (lost, without) = (ask(&engine, losing).await, ask(&engine, without).await);
@@ -346,7 +348,6 @@ async fn the_gate_of_a_request_is_counted() {
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_at_once() {
     let engine = engine(EngineConfig::default());
-    let content = |content: String| Prompt::Chat(vec![Message { role: Role::User, content }]);
     let refused = |change: &dyn Fn(&mut GenerateRequest)| {
         let mut wrong = request(0);
         change(&mut wrong);
@@ -354,12 +355,12 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
     };
     let unknown = refused(&|wrong| wrong.model = "solo".to_owned());
     assert!(unknown.to_string().contains("duo, fails, panics, goes on"), "{unknown}");
-    let template = refused(&|wrong| wrong.prompt = content("b".to_owned()));
+    let template = refused(&|wrong| wrong.prompt = say("b"));
     assert!(matches!(template, GenerateError::Template { .. }), "{template}");
     assert!(template.to_string().contains("no b"), "{template}");
-    let empty = refused(&|wrong| wrong.prompt = content(String::new()));
+    let empty = refused(&|wrong| wrong.prompt = say(""));
     assert!(matches!(empty, GenerateError::Template { .. }), "{empty}");
-    let long = refused(&|wrong| wrong.prompt = content("abc".repeat(150)));
+    let long = refused(&|wrong| wrong.prompt = say(&"abc".repeat(150)));
     let member = "toy-1".to_owned();
     let (prompt_tokens, context_length) = (450, CONTEXT);
     assert_eq!(long, GenerateError::PromptTooLong { member, prompt_tokens, context_length });
@@ -434,9 +435,9 @@ fn watched(config: EngineConfig) -> (Engine, Arc<Mutex<Vec<Vec<Forwarded>>>>) {
 }
 
 fn asking(content: &str, max_tokens: usize) -> GenerateRequest {
-    let message = Message { role: Role::User, content: content.to_owned() };
+    let message = Message::new(Role::User, content);
     let mut request = request(1);
-    request.prompt = Prompt::Chat(vec![message]);
+    request.prompt = Prompt::chat(vec![message]);
     request.stop.max_tokens = Some(max_tokens);
     request
 }

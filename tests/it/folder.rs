@@ -114,10 +114,10 @@ fn write(folder: &tempfile::TempDir, file: &str, text: &str) {
 #[test]
 fn a_folder_loads_with_its_own_template_and_stops() {
     let folder = folder();
-    let said = [Message { role: Role::User, content: "hi".to_owned() }];
+    let said = [Message::new(Role::User, "hi")];
     let loaded = load_model(folder.path(), &pool()).unwrap();
     assert_eq!(loaded.model.vocab_size(), 101);
-    assert_eq!(loaded.tokenizer.render(&said).unwrap(), "<|turn|>old");
+    assert_eq!(loaded.tokenizer.render(&said, &[]).unwrap(), "<|turn|>old");
     // The model's configuration names 2, as the tokenizer's does.
     assert_eq!(loaded.tokenizer.stops(), [TokenId(2)]);
 
@@ -126,7 +126,7 @@ fn a_folder_loads_with_its_own_template_and_stops() {
     write(&folder, "chat_template.jinja", template);
     write(&folder, "generation_config.json", r#"{ "eos_token_id": [2, 1] }"#);
     let (_, tokenizer) = open_model(folder.path()).unwrap();
-    assert_eq!(tokenizer.render(&said).unwrap(), "<|turn|>hi");
+    assert_eq!(tokenizer.render(&said, &[]).unwrap(), "<|turn|>hi");
     assert_eq!(tokenizer.stops(), [TokenId(2), TokenId(1)]);
     assert_eq!(tokenizer.kind(TokenId(1)), Some(&TokenKind::Stop));
     let ids = [0, 3 + u32::from(b'h' - b' '), 3 + u32::from(b'i' - b' ')].map(TokenId);

@@ -10,7 +10,8 @@ use std::{
 
 use tokio::sync::mpsc;
 use tutti::engine::{
-    Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Usage,
+    Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Piece,
+    Prompt, UnionId, UnionVocab, Usage,
 };
 
 /// What a scripted generation does next.
@@ -28,6 +29,7 @@ pub(crate) struct Scripted {
     script: Box<Script>,
     seen: Mutex<Vec<GenerateRequest>>,
     cancelled: Arc<AtomicUsize>,
+    union: UnionVocab,
 }
 
 impl Scripted {
@@ -39,6 +41,7 @@ impl Scripted {
             script: Box::new(script),
             seen: Mutex::default(),
             cancelled: Arc::default(),
+            union: bytes_only(),
         })
     }
 
@@ -87,6 +90,24 @@ impl Generate for Scripted {
         tokio::spawn(play(steps?, sender, Arc::clone(&self.cancelled)));
         Ok(Generation::new(receiver))
     }
+
+    fn union(&self, _model: &str) -> Result<&UnionVocab, GenerateError> {
+        Ok(&self.union)
+    }
+
+    fn tokenize(&self, _model: &str, text: &str) -> Result<Vec<UnionId>, GenerateError> {
+        Ok(text.bytes().map(|byte| UnionId(byte.into())).collect())
+    }
+
+    fn count_tokens(&self, _model: &str, _prompt: &Prompt) -> Result<usize, GenerateError> {
+        Ok(7)
+    }
+}
+
+/// Pieces of one byte: the id is the byte.
+fn bytes_only() -> UnionVocab {
+    let bytes = (0..=255_u8).map(|byte| Some(Piece::Bytes(vec![byte]))).collect();
+    UnionVocab::build(&[bytes]).0
 }
 
 async fn play(steps: Vec<Step>, sender: mpsc::Sender<Event>, cancelled: Arc<AtomicUsize>) {
@@ -116,7 +137,7 @@ pub(crate) fn started() -> Step {
 }
 
 pub(crate) fn text(text: &str) -> Step {
-    Step::Send(Event::Text { text: text.to_owned(), tokens: 1 })
+    Step::Send(Event::text(text, 1))
 }
 
 /// After `tokens` fused steps on a prompt of 7 tokens.

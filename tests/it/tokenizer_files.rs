@@ -155,7 +155,7 @@ fn the_post_processor_says_what_a_prompt_begins_with() {
         "model": {"type": "BPE", "vocab": {"1": 0}, "merges": []},
     });
     let tokenizer = Tokenizer::from_json(&serde_json::to_vec(&file).unwrap(), None).unwrap();
-    assert_eq!(tokenizer.prompt("1"), [TokenId(1), TokenId(0)]);
+    assert_eq!(tokenizer.prompt(b"1"), [TokenId(1), TokenId(0)]);
 }
 
 #[test]

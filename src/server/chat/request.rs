@@ -1,151 +1,126 @@
 //! The request on the wire, and its check into a [`GenerateRequest`].
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
 
-use super::{ensemble::WireEnsemble, message::WireMessage, unserved};
+use super::message::WireMessage;
 use crate::{
-    constrain::Constraint,
-    engine::{GenerateRequest, Prompt, StopConditions},
-    sampling::SamplingParams,
-    server::ApiError,
+    engine::{GenerateRequest, Logprobs, Prompt},
+    server::{
+        ApiError, App,
+        body::JsonBody,
+        tools::{Toolbox, WireChoice, WireTool},
+        wire::{Fields, ResponseFormat, Rest, StreamOptions, at_least, ignored},
+    },
     tokenizer::chat::Message,
 };
 
-/// OpenAI allows 4 and clients of other servers send more.
-const MAX_STOP_STRINGS: usize = 16;
+/// As OpenAI's API has it.
+const MAX_TOP_LOGPROBS: usize = 20;
 
 /// The body of `POST /v1/chat/completions`. A field that is null is as one left out.
+pub(super) struct ChatRequest {
+    fields: Fields,
+    chat: ChatFields,
+}
+
+/// What completions do not have.
 #[derive(Clone, Debug, Deserialize)]
-pub struct ChatCompletionRequest {
-    model: Option<String>,
+struct ChatFields {
     messages: Option<Vec<WireMessage>>,
-    temperature: Option<f64>,
-    top_p: Option<f64>,
-    top_k: Option<i64>,
-    min_p: Option<f64>,
-    seed: Option<i64>,
-    n: Option<i64>,
-    max_tokens: Option<i64>,
     max_completion_tokens: Option<i64>,
-    stop: Option<Stop>,
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
     response_format: Option<ResponseFormat>,
-    ensemble: Option<WireEnsemble>,
+    logprobs: Option<bool>,
+    top_logprobs: Option<i64>,
+    tools: Option<Vec<WireTool>>,
+    tool_choice: Option<WireChoice>,
+    parallel_tool_calls: Option<bool>,
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// What is asked of the engine, and how the answer is to be sent.
-#[derive(Clone, Debug)]
-pub struct CheckedRequest {
-    pub generate: GenerateRequest,
+pub(super) struct Question {
+    pub(super) generate: GenerateRequest,
+    pub(super) choices: usize,
     /// `None` sends the answer in one piece.
-    pub stream: Option<StreamOptions>,
+    pub(super) stream: Option<StreamOptions>,
+    pub(super) toolbox: Toolbox,
+    pub(super) logprobs: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-pub struct StreamOptions {
-    /// One more chunk, with the usage and without choices, before the end.
-    #[serde(default)]
-    pub include_usage: Option<bool>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a string or a list of strings")]
-enum Stop {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct ResponseFormat {
-    #[serde(rename = "type")]
-    kind: String,
-    json_schema: Option<JsonSchemaFormat>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct JsonSchemaFormat {
-    schema: Option<Value>,
-}
-
-impl ChatCompletionRequest {
-    /// Checks everything that can be checked without the models. `defaults` fills what the
-    /// request leaves out, the seed included.
-    pub fn validate(self, defaults: SamplingParams) -> Result<CheckedRequest, ApiError> {
-        unserved::refuse(&self.rest)?;
-        if self.n.is_some_and(|n| n != 1) {
-            return Err(ApiError::unsupported("n", "must be 1: one choice a request is served"));
-        }
-        let sampling = self.sampling(defaults)?;
-        let max_tokens = self.max_tokens()?;
-        let stream = self.stream()?;
-        let strings = stop_strings(self.stop)?;
-        let constraint = self.response_format.map_or(Ok(None), constraint)?;
-        let fusion = self.ensemble.unwrap_or_default().check()?;
-        let messages = check_messages(self.messages)?;
-        let generate = GenerateRequest {
-            model: self.model.ok_or(ApiError::Missing { param: "model" })?,
-            prompt: Prompt::Chat(messages),
-            sampling,
-            stop: StopConditions { max_tokens, strings },
-            constraint,
-            fusion,
-        };
-        Ok(CheckedRequest { generate, stream })
+impl ChatRequest {
+    /// The request, and the names of the fields that nothing reads.
+    pub(super) fn parse(body: &JsonBody) -> Result<(Self, Vec<String>), ApiError> {
+        let request = Self { fields: body.parse()?, chat: body.parse()? };
+        let ignored = ignored(&[&request.fields.rest, &request.chat.rest])?;
+        Ok((request, ignored))
     }
 
-    fn sampling(&self, defaults: SamplingParams) -> Result<SamplingParams, ApiError> {
-        let mut sampling = defaults;
-        if let Some(value) = self.temperature {
-            sampling.temperature = within("temperature", value, 0.0, 2.0)?;
-        }
-        if let Some(value) = self.top_p {
-            if value <= 0.0 {
-                let reason = format!("is {value}; it must be greater than 0 and at most 1");
-                return Err(ApiError::invalid("top_p", reason));
+    /// Checks everything that can be checked without the models.
+    pub(super) fn check(self, app: &App) -> Result<Question, ApiError> {
+        let ChatFields { messages, response_format, tools, tool_choice, .. } = self.chat;
+        let named = self.fields.max_tokens;
+        let mut common = self.fields.check(app.sampling())?;
+        if let Some(most) = self.chat.max_completion_tokens {
+            let most = at_least("max_completion_tokens", most, 1)?;
+            if common.stop.max_tokens.is_some_and(|old| old != most) {
+                let old = common.stop.max_tokens.unwrap_or_default();
+                let reason = format!("is {most} but `max_tokens` is {old}; send one of them");
+                return Err(ApiError::invalid("max_completion_tokens", reason));
             }
-            // What is smaller than an f32 can be still keeps one piece, as it would in f64.
-            sampling.top_p = within("top_p", value, 0.0, 1.0)?.max(f32::MIN_POSITIVE);
+            common.stop.max_tokens = Some(most);
+        } else if let Some(most) = named {
+            at_least("max_tokens", most, 1)?;
         }
-        if let Some(value) = self.min_p {
-            sampling.min_p = within("min_p", value, 0.0, 1.0)?;
-        }
-        if let Some(value) = self.top_k {
-            sampling.top_k = top_k(value)?;
-        }
-        if let Some(seed) = self.seed {
-            sampling.seed = seed.cast_unsigned();
-        }
-        Ok(sampling)
-    }
+        common.stop.max_tokens = common.stop.max_tokens.or(app.config.max_tokens);
 
-    fn max_tokens(&self) -> Result<Option<usize>, ApiError> {
-        let old = self.max_tokens.map(|value| at_least_one("max_tokens", value)).transpose()?;
-        let new = self
-            .max_completion_tokens
-            .map(|value| at_least_one("max_completion_tokens", value))
-            .transpose()?;
-        match (old, new) {
-            (Some(old), Some(new)) if old != new => Err(ApiError::invalid(
-                "max_completion_tokens",
-                format!("is {new} but `max_tokens` is {old}; send one of them"),
-            )),
-            _ => Ok(new.or(old)),
+        let functions = tools.unwrap_or_default().into_iter().enumerate().map(|(index, tool)| {
+            let at = format!("tools[{index}]");
+            tool.check(&at).map(|function| (format!("{at}.function"), function))
+        });
+        let parallel = self.chat.parallel_tool_calls.unwrap_or(true);
+        let toolbox = Toolbox::check(functions.collect::<Result<_, _>>()?, tool_choice, parallel)?;
+        let format = response_format.map_or(Ok(None), ResponseFormat::check)?;
+        if format.is_some() && common.constraint.is_some() {
+            return Err(ApiError::invalid("guided_json", "and `response_format` are one too many"));
         }
+        let constraint = toolbox.calls.constraint().or(format).or(common.constraint);
+        let logprobs = logprobs(self.chat.logprobs, self.chat.top_logprobs, common.attribution)?;
+        let messages = check_messages(messages)?;
+        let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone() };
+        Ok(Question {
+            logprobs: logprobs.is_some(),
+            generate: GenerateRequest {
+                sampling: common.sampling,
+                penalties: common.penalties,
+                stop: common.stop,
+                constraint,
+                logprobs,
+                fusion: common.fusion,
+                ..GenerateRequest::new(common.model, prompt)
+            },
+            choices: common.choices,
+            stream: common.stream,
+            toolbox,
+        })
     }
+}
 
-    fn stream(&self) -> Result<Option<StreamOptions>, ApiError> {
-        match (self.stream.unwrap_or(false), self.stream_options) {
-            (true, options) => Ok(Some(options.unwrap_or_default())),
-            (false, None) => Ok(None),
-            (false, Some(_)) => {
-                Err(ApiError::invalid("stream_options", "is only allowed with `stream: true`"))
-            }
-        }
+fn logprobs(
+    wanted: Option<bool>,
+    top: Option<i64>,
+    members: bool,
+) -> Result<Option<Logprobs>, ApiError> {
+    let wanted = wanted.unwrap_or(members);
+    let top = at_least("top_logprobs", top.unwrap_or(0), 0)?;
+    if top > MAX_TOP_LOGPROBS {
+        let reason = format!("is {top}; at most {MAX_TOP_LOGPROBS} are served");
+        return Err(ApiError::invalid("top_logprobs", reason));
     }
+    if top > 0 && !wanted {
+        return Err(ApiError::invalid("top_logprobs", "is only allowed with `logprobs: true`"));
+    }
+    Ok(wanted.then_some(Logprobs { top, members, prompt: false }))
 }
 
 fn check_messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, ApiError> {
@@ -155,67 +130,4 @@ fn check_messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, Ap
     }
     let numbered = messages.into_iter().enumerate();
     numbered.map(|(index, message)| message.check(&format!("messages[{index}]"))).collect()
-}
-
-/// The domain's floats are `f32`; the range is checked before rounding.
-fn within(param: &str, value: f64, low: f64, high: f64) -> Result<f32, ApiError> {
-    if (low..=high).contains(&value) {
-        Ok(value as f32)
-    } else {
-        let reason = format!("is {value}; it must be between {low} and {high}");
-        Err(ApiError::invalid(param, reason))
-    }
-}
-
-/// 0 and -1 turn it off, as they do at other servers.
-fn top_k(value: i64) -> Result<Option<usize>, ApiError> {
-    match value {
-        -1 | 0 => Ok(None),
-        value => match usize::try_from(value) {
-            Ok(k) => Ok(Some(k)),
-            Err(_) => {
-                let reason = format!("is {value}; it must be at least 1, or 0 or -1 for no limit");
-                Err(ApiError::invalid("top_k", reason))
-            }
-        },
-    }
-}
-
-fn at_least_one(param: &str, value: i64) -> Result<usize, ApiError> {
-    match usize::try_from(value) {
-        Ok(value) if value >= 1 => Ok(value),
-        _ => Err(ApiError::invalid(param, format!("is {value}; it must be at least 1"))),
-    }
-}
-
-fn stop_strings(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
-    let strings = match stop {
-        None => Vec::new(),
-        Some(Stop::One(string)) => vec![string],
-        Some(Stop::Many(strings)) => strings,
-    };
-    if strings.len() > MAX_STOP_STRINGS {
-        let reason =
-            format!("has {} strings; at most {MAX_STOP_STRINGS} are served", strings.len());
-        return Err(ApiError::invalid("stop", reason));
-    }
-    if strings.iter().any(String::is_empty) {
-        return Err(ApiError::invalid("stop", "has an empty string, which would end every text"));
-    }
-    Ok(strings)
-}
-
-fn constraint(format: ResponseFormat) -> Result<Option<Constraint>, ApiError> {
-    match format.kind.as_str() {
-        "text" => Ok(None),
-        "json_object" => Ok(Some(Constraint::JsonSchema(json!({ "type": "object" })))),
-        "json_schema" => match format.json_schema.and_then(|format| format.schema) {
-            Some(schema @ Value::Object(_)) => Ok(Some(Constraint::JsonSchema(schema))),
-            _ => Err(ApiError::invalid("response_format.json_schema.schema", "must be an object")),
-        },
-        other => Err(ApiError::invalid(
-            "response_format.type",
-            format!("is `{other}`; it must be text, json_object or json_schema"),
-        )),
-    }
 }

@@ -3,10 +3,15 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Answer, ensemble::WireFusion};
 use crate::{
     engine::{FinishReason, Usage},
-    server::unix_seconds,
+    server::{
+        ApiError,
+        generation::{Answer, Scores, total},
+        tools::{Part, Reader, Toolbox},
+        unix_seconds,
+        wire::{ChatLogprobs, WireFusion, WireUsage, reason_word},
+    },
 };
 
 /// What a completion and all of its chunks have in common.
@@ -29,24 +34,96 @@ pub(super) struct Completion {
     #[serde(flatten)]
     head: Head,
     object: &'static str,
-    choices: [Choice; 1],
+    choices: Vec<Choice>,
     usage: WireUsage,
-    /// Ours, not OpenAI's.
     #[serde(skip_serializing_if = "WireFusion::is_silent")]
     ensemble: WireFusion,
 }
 
 impl Completion {
-    pub(super) fn new(head: Head, answer: Answer) -> Self {
-        let message = WireAnswer { role: "assistant", content: answer.text, refusal: None };
-        let finish_reason = reason_word(answer.reason);
-        Self {
-            head,
-            object: "chat.completion",
-            choices: [Choice { index: 0, message, logprobs: None, finish_reason }],
-            usage: answer.usage.into(),
-            ensemble: answer.fusion.with_usage(answer.usage),
+    /// `scores` writes the log-probabilities if they were asked for.
+    pub(super) fn new(
+        head: Head,
+        answers: Vec<Answer>,
+        toolbox: &Toolbox,
+        scores: Option<&Scores>,
+    ) -> Result<Self, ApiError> {
+        let usage = total(answers.iter().map(Answer::usage));
+        let mut ensemble = WireFusion::default();
+        let mut choices = Vec::with_capacity(answers.len());
+        for (index, mut answer) in answers.into_iter().enumerate() {
+            ensemble.warnings.append(&mut answer.fusion.warnings);
+            choices.push(Choice::new(index, &answer, toolbox, scores)?);
         }
+        let ensemble = ensemble.with_usage(usage);
+        let usage = usage.into();
+        Ok(Self { head, object: "chat.completion", choices, usage, ensemble })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Choice {
+    index: usize,
+    message: WireAnswer,
+    logprobs: Option<ChatLogprobs>,
+    finish_reason: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct WireAnswer {
+    role: &'static str,
+    /// Null in an answer that only calls.
+    content: Option<String>,
+    refusal: Option<()>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<WireCall>,
+}
+
+#[derive(Debug, Serialize)]
+struct WireCall {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    function: WireFunction,
+}
+
+#[derive(Debug, Serialize)]
+struct WireFunction {
+    name: String,
+    arguments: String,
+}
+
+impl Choice {
+    fn new(
+        index: usize,
+        answer: &Answer,
+        toolbox: &Toolbox,
+        scores: Option<&Scores>,
+    ) -> Result<Self, ApiError> {
+        let mut reader = Reader::new(toolbox);
+        let mut parts = reader.push(&answer.text);
+        parts.extend(reader.finish());
+        let (mut text, mut tool_calls) = (String::new(), Vec::<WireCall>::new());
+        for part in parts {
+            match part {
+                Part::Text(more) => text.push_str(&more),
+                Part::Call { id, name } => {
+                    let function = WireFunction { name, arguments: String::new() };
+                    tool_calls.push(WireCall { id, kind: "function", function });
+                }
+                Part::Arguments(more) => {
+                    let call = tool_calls.last_mut().expect("arguments come after their call");
+                    call.function.arguments.push_str(&more);
+                }
+            }
+        }
+        let content = (tool_calls.is_empty() || !text.is_empty()).then_some(text);
+        Ok(Self {
+            index,
+            finish_reason: finish_reason(answer.reason(), &reader),
+            message: WireAnswer { role: "assistant", content, refusal: None, tool_calls },
+            logprobs: scores.map(|scores| scores.chat(&answer.pieces)).transpose()?,
+        })
     }
 }
 
@@ -61,93 +138,97 @@ pub(super) struct Chunk<'a> {
     /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Option<WireUsage>>,
-    /// Of the chunk that ends the text.
     #[serde(skip_serializing_if = "WireFusion::is_silent")]
     ensemble: WireFusion,
 }
 
-impl<'a> Chunk<'a> {
-    /// `with_usage` says whether the client asked for it, not whether this chunk has it.
-    pub(super) fn delta(head: &'a Head, part: Part, with_usage: bool) -> Self {
-        let mut ensemble = WireFusion::default();
-        let (delta, finish_reason) = match part {
-            Part::Role => (Delta { role: Some("assistant"), content: Some(String::new()) }, None),
-            Part::Text(text) => (Delta { role: None, content: Some(text) }, None),
-            Part::Finish(reason, fusion) => {
-                ensemble = fusion;
-                (Delta::default(), Some(reason_word(reason)))
-            }
-        };
-        let choice = ChunkChoice { index: 0, delta, logprobs: None, finish_reason };
-        Self { ensemble, ..Self::new(head, vec![choice], with_usage.then_some(None)) }
-    }
-
-    pub(super) fn usage(head: &'a Head, usage: Usage) -> Self {
-        Self::new(head, Vec::new(), Some(Some(usage.into())))
-    }
-
-    fn new(head: &'a Head, choices: Vec<ChunkChoice>, usage: Option<Option<WireUsage>>) -> Self {
-        let object = "chat.completion.chunk";
-        Self { head, object, choices, usage, ensemble: WireFusion::default() }
-    }
+#[derive(Debug, Serialize)]
+pub(super) struct ChunkChoice {
+    pub(super) index: usize,
+    pub(super) delta: Delta,
+    pub(super) logprobs: Option<ChatLogprobs>,
+    pub(super) finish_reason: Option<&'static str>,
 }
 
 /// What a chunk adds to the answer.
-#[derive(Debug)]
-pub(super) enum Part {
-    Role,
-    Text(String),
-    Finish(FinishReason, WireFusion),
-}
-
-#[derive(Debug, Serialize)]
-struct Choice {
-    index: u32,
-    message: WireAnswer,
-    logprobs: Option<()>,
-    finish_reason: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct WireAnswer {
-    role: &'static str,
-    content: String,
-    refusal: Option<()>,
-}
-
-#[derive(Debug, Serialize)]
-struct ChunkChoice {
-    index: u32,
-    delta: Delta,
-    logprobs: Option<()>,
-    finish_reason: Option<&'static str>,
-}
-
 #[derive(Debug, Default, Serialize)]
-struct Delta {
+pub(super) struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
+    pub(super) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<String>,
+    pub(super) content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tool_calls: Vec<CallDelta>,
+}
+
+/// The first of a call has its id and name; all have the call's number.
+#[derive(Debug, Serialize)]
+pub(super) struct CallDelta {
+    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    function: FunctionDelta,
 }
 
 #[derive(Debug, Serialize)]
-struct WireUsage {
-    prompt_tokens: usize,
-    completion_tokens: usize,
-    total_tokens: usize,
+struct FunctionDelta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    arguments: String,
 }
 
-impl From<Usage> for WireUsage {
-    fn from(Usage { prompt_tokens, completion_tokens, .. }: Usage) -> Self {
-        let total_tokens = prompt_tokens + completion_tokens;
-        Self { prompt_tokens, completion_tokens, total_tokens }
+impl Delta {
+    pub(super) fn role() -> Self {
+        Self { role: Some("assistant"), content: Some(String::new()), ..Self::default() }
+    }
+
+    /// `call` is the number of the call that a part belongs to.
+    pub(super) fn part(part: Part, call: usize) -> Self {
+        let delta = |id: Option<String>, name, arguments| Self {
+            tool_calls: vec![CallDelta {
+                index: call,
+                kind: id.as_ref().map(|_| "function"),
+                id,
+                function: FunctionDelta { name, arguments },
+            }],
+            ..Self::default()
+        };
+        match part {
+            Part::Text(text) => Self { content: Some(text), ..Self::default() },
+            Part::Call { id, name } => delta(Some(id), Some(name), String::new()),
+            Part::Arguments(arguments) => delta(None, None, arguments),
+        }
     }
 }
 
-fn reason_word(reason: FinishReason) -> &'static str {
+impl<'a> Chunk<'a> {
+    /// `with_usage` says whether the client asked for it, not whether this chunk has it.
+    pub(super) fn delta(
+        head: &'a Head,
+        choice: ChunkChoice,
+        ensemble: WireFusion,
+        with_usage: bool,
+    ) -> Self {
+        let usage = with_usage.then_some(None);
+        Self { head, object: "chat.completion.chunk", choices: vec![choice], usage, ensemble }
+    }
+
+    pub(super) fn usage(head: &'a Head, usage: Usage) -> Self {
+        Self {
+            head,
+            object: "chat.completion.chunk",
+            choices: Vec::new(),
+            usage: Some(Some(usage.into())),
+            ensemble: WireFusion::default(),
+        }
+    }
+}
+
+pub(super) fn finish_reason(reason: FinishReason, reader: &Reader) -> &'static str {
     match reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
+        FinishReason::Stop if reader.calls() > 0 => "tool_calls",
+        reason => reason_word(reason),
     }
 }

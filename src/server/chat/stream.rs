@@ -1,109 +1,134 @@
-//! A generation as server-sent events.
+//! Chats as chunks.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
-
-use axum::response::{
-    IntoResponse, Response,
-    sse::{self, KeepAlive, Sse},
-};
-use futures::stream;
-use serde::Serialize;
-
-use super::{
-    StreamOptions,
-    ensemble::{WireFusion, WireWarning},
-    response::{Chunk, Head, Part},
-};
+use super::response::{Chunk, ChunkChoice, Delta, Head, finish_reason};
 use crate::{
-    engine::Event,
-    server::{ApiError, generation::Running},
+    engine::{Event, FinishReason, ScoredPiece, Usage},
+    server::{
+        ApiError,
+        generation::{Scores, total},
+        sse::{Out, Transcript},
+        tools::{Part, Reader, Toolbox},
+        wire::{StreamOptions, WireFusion, WireWarning},
+    },
 };
 
-/// The role chunk goes out at once, before the prompt has been read. The generation lives in the
-/// body: when the client goes away the body is dropped and the generation with it.
-pub(super) fn respond(
-    generation: Running,
-    head: Head,
-    options: StreamOptions,
-    keep_alive: Duration,
-) -> Response {
-    let mut transcript = Transcript {
-        head,
-        with_usage: options.include_usage.unwrap_or(false),
-        generation: Some(generation),
-        ready: VecDeque::new(),
-        fusion: WireFusion::default(),
-    };
-    transcript.push_part(Part::Role);
-    let events = stream::unfold(transcript, async |mut transcript| {
-        let event = transcript.next().await?;
-        Some((Ok::<_, Infallible>(event), transcript))
-    });
-    let comments = KeepAlive::new().interval(keep_alive).text("keep-alive");
-    Sse::new(events).keep_alive(comments).into_response()
-}
-
-/// What remains to be sent.
-struct Transcript {
+/// What the chunks of one request have in common, and what each choice has said.
+pub(super) struct Chunks {
     head: Head,
     with_usage: bool,
-    /// `None` once its last event has come.
-    generation: Option<Running>,
-    ready: VecDeque<sse::Event>,
-    /// What the end will say of the members.
+    scores: Option<Scores>,
+    choices: Vec<Spoken>,
+}
+
+struct Spoken {
+    reader: Reader,
+    /// Pieces that no chunk has told yet.
+    pieces: Vec<ScoredPiece>,
     fusion: WireFusion,
+    usage: Usage,
 }
 
-impl Transcript {
-    async fn next(&mut self) -> Option<sse::Event> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            let event = self.generation.as_mut()?.next().await;
-            self.take(event);
+impl Chunks {
+    /// `scores` writes the log-probabilities if they were asked for.
+    pub(super) fn new(
+        head: Head,
+        toolbox: &Toolbox,
+        (choices, options): (usize, StreamOptions),
+        scores: Option<Scores>,
+    ) -> Self {
+        let spoken = || Spoken {
+            reader: Reader::new(toolbox),
+            pieces: Vec::new(),
+            fusion: WireFusion::default(),
+            usage: Usage::default(),
+        };
+        let choices = (0..choices).map(|_| spoken()).collect();
+        Self { head, with_usage: options.include_usage.unwrap_or(false), scores, choices }
+    }
+
+    /// A chunk of one choice; it tells the scores that are due.
+    fn send(
+        &mut self,
+        index: usize,
+        delta: Delta,
+        reason: Option<FinishReason>,
+        out: &mut Out,
+    ) -> Result<(), ApiError> {
+        let Spoken { reader, pieces, fusion, usage } = &mut self.choices[index];
+        let pieces = std::mem::take(pieces);
+        let logprobs = match &self.scores {
+            Some(scores) if !pieces.is_empty() => Some(scores.chat(&pieces)?),
+            _ => None,
+        };
+        let finish_reason = reason.map(|reason| finish_reason(reason, reader));
+        let fusion = match reason {
+            Some(_) => std::mem::take(fusion).with_usage(*usage),
+            None => WireFusion::default(),
+        };
+        let choice = ChunkChoice { index, delta, logprobs, finish_reason };
+        out.json(&Chunk::delta(&self.head, choice, fusion, self.with_usage));
+        Ok(())
+    }
+
+    fn send_parts(
+        &mut self,
+        index: usize,
+        parts: Vec<Part>,
+        out: &mut Out,
+    ) -> Result<(), ApiError> {
+        // The reader has counted all of these; each begun call takes the next number.
+        let begun = parts.iter().filter(|part| matches!(part, Part::Call { .. })).count();
+        let mut calls = self.choices[index].reader.calls() - begun;
+        for part in parts {
+            calls += usize::from(matches!(part, Part::Call { .. }));
+            self.send(index, Delta::part(part, calls.saturating_sub(1)), None, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Transcript for Chunks {
+    fn begin(&mut self, out: &mut Out) {
+        for index in 0..self.choices.len() {
+            let choice =
+                ChunkChoice { index, delta: Delta::role(), logprobs: None, finish_reason: None };
+            out.json(&Chunk::delta(&self.head, choice, WireFusion::default(), self.with_usage));
         }
     }
 
-    fn take(&mut self, event: Option<Event>) {
+    fn take(&mut self, index: usize, event: Event, out: &mut Out) -> Result<(), ApiError> {
+        let spoken = &mut self.choices[index];
         match event {
-            Some(Event::Started { .. }) => {}
-            Some(Event::Text { text, .. }) => {
-                // Steps whose bytes do not yet make a character have nothing to say.
-                if !text.is_empty() {
-                    self.push_part(Part::Text(text));
-                }
+            Event::Started { .. } | Event::Prompt { .. } | Event::Failed(_) => Ok(()),
+            Event::Warning { member, reason } => {
+                spoken.fusion.warnings.push(WireWarning { member, reason });
+                Ok(())
             }
-            Some(Event::Warning { member, reason }) => {
-                self.fusion.warnings.push(WireWarning { member, reason });
+            // Steps whose bytes do not yet make a character have nothing to say.
+            Event::Text { text, pieces, .. } => {
+                spoken.pieces.extend(pieces);
+                let parts = spoken.reader.push(&text);
+                self.send_parts(index, parts, out)
             }
-            Some(Event::Finished { reason, usage }) => {
-                self.generation = None;
-                let fusion = std::mem::take(&mut self.fusion).with_usage(usage);
-                self.push_part(Part::Finish(reason, fusion));
-                if self.with_usage {
-                    let event = to_event(&Chunk::usage(&self.head, usage));
-                    self.ready.push_back(event);
-                }
-                self.ready.push_back(sse::Event::default().data("[DONE]"));
+            Event::Finished { reason, usage } => {
+                spoken.usage = usage;
+                let parts = spoken.reader.finish();
+                self.send_parts(index, parts, out)?;
+                self.send(index, Delta::default(), Some(reason), out)
             }
-            Some(Event::Failed(error)) => self.fail(&error.into()),
-            None => self.fail(&ApiError::Unfinished),
         }
     }
 
-    /// Ends without `[DONE]`: the answer is not whole.
-    fn fail(&mut self, error: &ApiError) {
-        self.generation = None;
-        self.ready.push_back(to_event(&error.object()));
+    fn end(&mut self, out: &mut Out) {
+        if self.with_usage {
+            let usage = total(self.choices.iter().map(|choice| choice.usage));
+            out.json(&Chunk::usage(&self.head, usage));
+        }
+        out.done();
     }
 
-    fn push_part(&mut self, part: Part) {
-        let event = to_event(&Chunk::delta(&self.head, part, self.with_usage));
-        self.ready.push_back(event);
+    /// Ends without `[DONE]`.
+    fn fail(&mut self, error: &ApiError, out: &mut Out) {
+        out.json(&error.object());
     }
-}
-
-fn to_event(value: &impl Serialize) -> sse::Event {
-    sse::Event::default().json_data(value).expect("chunks have string keys only")
 }

@@ -4,7 +4,7 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::access::REQUEST_ID;
-use crate::server::IGNORED_PARAMS;
+use crate::server::wire::IGNORED_PARAMS;
 
 /// `None` for no origins: then no header allows anything, and browsers refuse.
 pub(in crate::server) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {

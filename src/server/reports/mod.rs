@@ -29,8 +29,9 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(super) async fn create(
     State(app): State<App>,
-    JsonBody(request): JsonBody<ReportsRequest>,
+    body: JsonBody,
 ) -> Result<Response, ApiError> {
+    let request: ReportsRequest = body.parse()?;
     let stream = request.stream();
     let request = request.validate(&app)?;
     let runs = app.runs().clone();

@@ -234,7 +234,7 @@ async fn the_plans_schema_is_one_and_accepts_what_the_planner_is_shown() {
     let Some(Constraint::JsonSchema(schema)) = &asked[0].constraint else { panic!("no schema") };
     assert!(jsonschema::meta::is_valid(schema));
     let schema = jsonschema::validator_for(schema).unwrap();
-    let Prompt::Chat(messages) = &asked[0].prompt;
+    let Prompt::Chat { messages, .. } = &asked[0].prompt else { panic!("no chat") };
     let shown: Vec<Value> = messages
         .iter()
         .filter(|message| message.role == Role::Assistant)
@@ -589,7 +589,7 @@ async fn the_prompts_are_those_of_the_snapshot() {
     written(&engine).await;
     let mut shown = String::new();
     for request in engine.asked() {
-        let Prompt::Chat(messages) = &request.prompt;
+        let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
         for message in messages {
             shown += &format!("<{:?}>\n{}\n", message.role, message.content);
         }

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{Barrier, mpsc};
 use tutti::engine::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt,
-    Usage,
+    UnionId, UnionVocab, Usage,
 };
 
 /// What comes of one request.
@@ -103,6 +103,18 @@ impl Generate for Scripted {
         });
         Ok(Generation::new(generation))
     }
+
+    fn union(&self, _model: &str) -> Result<&UnionVocab, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
+
+    fn tokenize(&self, _model: &str, _text: &str) -> Result<Vec<UnionId>, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
+
+    fn count_tokens(&self, _model: &str, _prompt: &Prompt) -> Result<usize, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
 }
 
 async fn perform(
@@ -159,7 +171,7 @@ async fn say(
     let pieces = characters.chunks(6);
     let count = pieces.len();
     for piece in pieces {
-        events.send(Event::Text { text: piece.iter().collect(), tokens: 1 }).await?;
+        events.send(Event::text(piece.iter().collect::<String>(), 1)).await?;
     }
     Ok(count)
 }
@@ -181,6 +193,6 @@ impl Drop for Running {
 
 /// The last message of a request: what is asked now.
 pub(crate) fn last_message(request: &GenerateRequest) -> &str {
-    let Prompt::Chat(messages) = &request.prompt;
+    let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
     &messages.last().unwrap().content
 }

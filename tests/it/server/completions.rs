@@ -3,7 +3,7 @@ use tutti::{
     constrain::Constraint,
     engine::{FinishReason, GenerateRequest, Prompt, StopConditions},
     sampling::SamplingParams,
-    tokenizer::chat::{Message, Role},
+    tokenizer::chat::Role,
 };
 
 use super::client::{app, chat, config, post};
@@ -18,8 +18,8 @@ async fn reaching(fields: Value) -> GenerateRequest {
 }
 
 fn messages(request: &GenerateRequest) -> Vec<(Role, &str)> {
-    let Prompt::Chat(messages) = &request.prompt;
-    messages.iter().map(|Message { role, content }| (*role, content.as_str())).collect()
+    let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
+    messages.iter().map(|message| (message.role, message.content.as_str())).collect()
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn sampling_and_stop_fields_reach_the_engine() {
         seed: u64::MAX - 1,
     };
     assert_eq!(request.sampling, sampling);
-    let StopConditions { max_tokens, strings } = request.stop;
+    let StopConditions { max_tokens, strings, .. } = request.stop;
     assert_eq!((max_tokens, strings), (Some(9), vec!["\n\n".to_owned(), "END".to_owned()]));
 }
 
@@ -181,15 +181,15 @@ async fn response_formats_are_constraints() {
 }
 
 #[tokio::test]
-async fn fields_that_ask_for_nothing_and_unknown_ones_are_accepted() {
+async fn fields_that_ask_for_nothing_are_accepted() {
     reaching(json!({
         "n": 1, "tools": [], "tool_choice": "none", "functions": [], "function_call": "auto",
         "parallel_tool_calls": true, "logprobs": false, "top_logprobs": 0, "logit_bias": {},
         "frequency_penalty": 0, "presence_penalty": 0.0, "repetition_penalty": 1.0,
         "modalities": ["text"], "store": false, "metadata": { "a": "b" }, "user": "ann",
-        "service_tier": "auto", "prompt_cache_key": "k", "safety_identifier": "s",
+        "service_tier": "auto", "safety_identifier": "s",
         "min_tokens": 0, "ignore_eos": false, "verbosity": "medium", "reasoning_effort": "none",
-        "ensemble": {}, "something_of_another_server": [1, { "deep": true }],
+        "ensemble": {},
     }))
     .await;
 }
@@ -206,7 +206,7 @@ async fn a_content_type_may_have_parameters() {
 #[tokio::test]
 async fn thirty_two_requests_at_once_get_their_own_answers() {
     let engine = Scripted::new(|request| {
-        let Prompt::Chat(messages) = &request.prompt;
+        let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
         Ok(vec![
             started(),
             text("re: "),
@@ -226,4 +226,48 @@ async fn thirty_two_requests_at_once_get_their_own_answers() {
     for (i, reply) in replies.iter().enumerate() {
         assert_eq!(reply["choices"][0]["message"]["content"], format!("re: q{i}"));
     }
+}
+
+#[tokio::test]
+async fn fields_that_nothing_reads_are_named_in_a_header() {
+    let engine = Scripted::saying(&["ok"]);
+    let fields = json!({
+        "reasoning_effort": "high", "something_of_another_server": [1, { "deep": true }],
+        "prompt_cache_key": "k", "user": "ann", "nothing": null, "odd, name": 1,
+    });
+    let reply = post(app(&engine), &chat(fields)).await;
+    assert_eq!(reply.status, 200);
+    let named = reply.headers["x-ignored-params"].to_str().unwrap();
+    let expected = "reasoning_effort, something_of_another_server, prompt_cache_key, odd%2C%20name";
+    assert_eq!(named, expected);
+    let plain = post(app(&engine), &chat(json!({ "user": "ann" }))).await;
+    assert!(!plain.headers.contains_key("x-ignored-params"));
+}
+
+#[tokio::test]
+async fn a_strict_server_refuses_fields_that_nothing_reads() {
+    let engine = Scripted::saying(&["must not be asked"]);
+    let strict = tutti::server::ServerConfig { strict_params: true, ..config() };
+    let router = tutti::server::router(std::sync::Arc::clone(&engine) as _, strict);
+    let reply = post(router, &chat(json!({ "logit_bais": {} }))).await;
+    let expected = (400, "unsupported_parameter".to_owned(), json!("logit_bais"));
+    assert_eq!(reply.refusal(), expected);
+    assert!(engine.seen().is_empty());
+}
+
+#[tokio::test]
+async fn penalties_bias_and_bounds_reach_the_engine() {
+    let request = reaching(json!({
+        "frequency_penalty": -0.5, "presence_penalty": 2, "repetition_penalty": 1.25,
+        "logit_bias": { "7": -100, "3": 1.5 }, "min_tokens": 2, "max_tokens": 5,
+        "ignore_eos": true,
+    }))
+    .await;
+    let bias = vec![(tutti::engine::UnionId(3), 1.5), (tutti::engine::UnionId(7), -100.0)];
+    let expected =
+        tutti::sampling::Penalties { frequency: -0.5, presence: 2.0, repetition: 1.25, bias };
+    let mut told = request.penalties;
+    told.bias.sort_by_key(|(id, _)| id.0);
+    assert_eq!(told, expected);
+    assert_eq!((request.stop.min_tokens, request.stop.ignore_end), (2, true));
 }

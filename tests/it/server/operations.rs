@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use axum::{Router, body::Body, http::Request};
@@ -168,8 +168,15 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
+/// While there is only one subscriber, a thread without it that comes first to a place of the code
+/// turns that place off for all; with two it asks both.
+static SECOND: LazyLock<tracing::Dispatch> = LazyLock::new(|| {
+    tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish())
+});
+
 /// The log of one chat whose prompt is "a secret".
 async fn logged(log_prompts: bool) -> String {
+    LazyLock::force(&SECOND);
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _guard = tracing::subscriber::set_default(subscriber);

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tutti::engine::{Event, Generate, GenerateError, GenerateRequest, Generation, ModelCard};
+use tutti::engine::{
+    Event, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt, UnionId,
+    UnionVocab,
+};
 
 use super::client::{Reply, app, chat, config, get, post, post_request, send};
 use crate::scripted::{Scripted, Step, started, text};
@@ -44,6 +47,20 @@ async fn a_field_out_of_range_is_named() {
         ("stop", json!(vec!["a"; 17])),
         ("stream_options", json!({ "include_usage": true })),
         ("messages", json!([])),
+        ("n", json!(0)),
+        ("n", json!(129)),
+        ("min_tokens", json!(-1)),
+        ("frequency_penalty", json!(2.5)),
+        ("presence_penalty", json!(-2.5)),
+        ("repetition_penalty", json!(0)),
+        ("logit_bias", json!({ "x": 1 })),
+        ("logit_bias", json!({ "1": 101 })),
+        ("top_logprobs", json!(21)),
+        ("top_logprobs", json!(1)),
+        ("tool_choice", json!("required")),
+        ("tool_choice", json!("sometimes")),
+        ("tool_choice", json!({ "type": "function", "function": { "name": "f" } })),
+        ("guided_json", json!("{}")),
     ];
     for (name, value) in cases {
         let reply = refused(&chat(json!({ name: value }))).await;
@@ -68,27 +85,12 @@ async fn two_different_budgets_are_refused() {
 #[tokio::test]
 async fn known_fields_that_are_not_served_are_refused_by_name() {
     let cases = [
-        ("n", json!(2)),
-        ("tools", json!([{ "type": "function", "function": { "name": "f" } }])),
-        ("tool_choice", json!("required")),
-        ("tool_choice", json!({ "type": "function", "function": { "name": "f" } })),
         ("functions", json!([{ "name": "f" }])),
         ("function_call", json!({ "name": "f" })),
-        ("logprobs", json!(true)),
-        ("top_logprobs", json!(3)),
-        ("logit_bias", json!({ "50256": -100 })),
-        ("frequency_penalty", json!(0.5)),
-        ("presence_penalty", json!(-0.5)),
-        ("repetition_penalty", json!(1.1)),
-        ("min_tokens", json!(1)),
-        ("ignore_eos", json!(true)),
         ("audio", json!({ "voice": "x" })),
         ("modalities", json!(["text", "audio"])),
-        ("prediction", json!({ "type": "content", "content": "x" })),
         ("web_search_options", json!({})),
-        ("reasoning_effort", json!("high")),
-        ("verbosity", json!("low")),
-        ("store", json!(true)),
+        ("suffix", json!("x")),
     ];
     for (name, value) in cases {
         let reply = refused(&chat(json!({ name: value }))).await;
@@ -102,7 +104,8 @@ async fn messages_that_cannot_be_served_are_refused_with_their_place() {
     let image = json!({ "type": "image_url", "image_url": { "url": "x" } });
     let text = json!({ "type": "text", "text": "a" });
     let cases = [
-        (json!({ "role": "tool", "content": "x" }), "unsupported_parameter", ".role"),
+        (json!({ "role": "tool", "content": "x" }), "invalid_value", ".tool_call_id"),
+        (json!({ "role": "tool", "tool_call_id": "1" }), "invalid_value", ".content"),
         (json!({ "role": "function", "content": "x" }), "unsupported_parameter", ".role"),
         (json!({ "role": "robot", "content": "x" }), "invalid_value", ".role"),
         (json!({ "role": "user" }), "invalid_value", ".content"),
@@ -126,7 +129,14 @@ async fn messages_that_cannot_be_served_are_refused_with_their_place() {
         (json!({ "content": "x" }), "invalid_type", ""),
         (
             json!({ "role": "assistant", "tool_calls": [{ "id": "1" }] }),
-            "unsupported_parameter",
+            "invalid_type",
+            ".tool_calls[0]",
+        ),
+        (
+            json!({ "role": "user", "content": "x", "tool_calls": [
+                { "id": "1", "function": { "name": "f", "arguments": "{}" } }
+            ] }),
+            "invalid_value",
             ".tool_calls",
         ),
         (
@@ -334,6 +344,18 @@ impl Generate for Broken {
     }
 
     fn generate(&self, _: GenerateRequest) -> Result<Generation, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
+
+    fn union(&self, _model: &str) -> Result<&UnionVocab, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
+
+    fn tokenize(&self, _model: &str, _text: &str) -> Result<Vec<UnionId>, GenerateError> {
+        Err(GenerateError::Stopped)
+    }
+
+    fn count_tokens(&self, _model: &str, _prompt: &Prompt) -> Result<usize, GenerateError> {
         Err(GenerateError::Stopped)
     }
 }

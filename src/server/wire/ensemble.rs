@@ -13,13 +13,15 @@ use crate::{
 /// Every key may be left out; the ensemble's own setting then holds.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WireEnsemble {
+pub(in crate::server) struct WireEnsemble {
     /// The names of those that take part.
     members: Option<Vec<String>>,
     weights: Option<WireWeights>,
     rule: Option<String>,
     floor: Option<f64>,
     gate: Option<f64>,
+    /// Tells of each token what each member gave it; implies `logprobs`.
+    attribution: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -30,8 +32,12 @@ enum WireWeights {
 }
 
 impl WireEnsemble {
+    pub(in crate::server) fn wants_attribution(&self) -> bool {
+        self.attribution.unwrap_or(false)
+    }
+
     /// Names are checked by the engine, which knows the members.
-    pub(super) fn check(self) -> Result<FusionRequest, ApiError> {
+    pub(in crate::server) fn check(self) -> Result<FusionRequest, ApiError> {
         let weights = self.weights.map(|weights| match weights {
             WireWeights::InOrder(weights) => {
                 WeightsRequest::InOrder(weights.into_iter().map(|weight| weight as f32).collect())
@@ -63,28 +69,28 @@ fn invalid(param: &str, error: &impl ToString) -> ApiError {
 
 /// What an answer says of its members; nothing without a gate and if all went as it should.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct WireFusion {
+pub(in crate::server) struct WireFusion {
     /// The share of the steps that the primary decided alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) gate_rate: Option<f64>,
+    gate_rate: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) warnings: Vec<WireWarning>,
+    pub(in crate::server) warnings: Vec<WireWarning>,
 }
 
 /// A member that failed; the answer went on without it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct WireWarning {
-    pub(super) member: String,
-    pub(super) reason: String,
+pub(in crate::server) struct WireWarning {
+    pub(in crate::server) member: String,
+    pub(in crate::server) reason: String,
 }
 
 impl WireFusion {
     /// What the usage says belongs here, not to OpenAI's own fields.
-    pub(super) fn with_usage(self, usage: Usage) -> Self {
+    pub(in crate::server) fn with_usage(self, usage: Usage) -> Self {
         Self { gate_rate: usage.gate_rate(), ..self }
     }
 
-    pub(super) fn is_silent(&self) -> bool {
+    pub(in crate::server) fn is_silent(&self) -> bool {
         *self == Self::default()
     }
 }

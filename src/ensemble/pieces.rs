@@ -1,0 +1,52 @@
+//! Raw texts as pieces of the union, and as each member's tokens.
+
+use super::{Ensemble, Fusion, Member, Prompts, StartError};
+use crate::vocab::{Piece, UnionId};
+
+impl Ensemble {
+    /// A text as union pieces: the first member's canonical tokens, as their bytes. Joined they
+    /// are the text: a byte that the first member has no token for is the piece of that one byte,
+    /// and what stands around it is encoded apart.
+    ///
+    /// # Errors
+    /// If no member has a token for some byte.
+    pub fn pieces_of(&self, text: &[u8]) -> Result<Vec<UnionId>, StartError> {
+        let tokenizer = &self.members[0].tokenizer;
+        let missing = |byte: &u8| tokenizer.missing_bytes().contains(byte);
+        let mut pieces = Vec::new();
+        for run in text.split_inclusive(missing) {
+            let alone = run.last().copied().filter(missing);
+            let whole = &run[..run.len() - usize::from(alone.is_some())];
+            let piece = |token| self.maps[0].get(token).expect("a token of a text is a piece");
+            pieces.extend(tokenizer.encode(whole).into_iter().map(piece));
+            if let Some(byte) = alone {
+                let piece = self.union.id(&Piece::Bytes(vec![byte]));
+                pieces.push(piece.ok_or(StartError::Unspellable { byte })?);
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// What pieces spell.
+    ///
+    /// # Errors
+    /// If one is no piece, or is `End` anywhere but at the beginning.
+    pub fn bytes_of(&self, pieces: &[UnionId]) -> Result<Vec<u8>, StartError> {
+        let mut bytes = Vec::new();
+        for (position, &id) in pieces.iter().enumerate() {
+            match self.union.pieces().get(id.0 as usize) {
+                Some(Piece::Bytes(piece)) => bytes.extend_from_slice(piece),
+                Some(Piece::End) if position == 0 => {}
+                Some(Piece::End) => return Err(StartError::EndInside { position }),
+                None => return Err(StartError::UnknownPiece { id, size: self.union.size() }),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// A text as each member's own tokens, to be continued.
+    pub fn text_prompts(&self, text: impl AsRef<[u8]>, fusion: Fusion) -> Prompts {
+        let prompt = |member: &Member| member.tokenizer.prompt(text.as_ref());
+        Prompts { tokens: self.members.iter().map(prompt).collect(), fusion }
+    }
+}

@@ -1,0 +1,126 @@
+//! The request on the wire, and its check into a [`GenerateRequest`].
+
+use serde::Deserialize;
+
+use crate::{
+    engine::{GenerateRequest, Logprobs, Prompt, UnionId},
+    server::{
+        ApiError, App,
+        body::JsonBody,
+        wire::{Fields, Rest, StreamOptions, at_least, ignored},
+    },
+};
+
+/// As OpenAI's API has it.
+const DEFAULT_MAX_TOKENS: usize = 16;
+/// As chats have it; OpenAI allows 5 here.
+const MAX_LOGPROBS: usize = 20;
+/// Prompts of one request.
+const MAX_PROMPTS: usize = 1024;
+
+/// The body of `POST /v1/completions`. A field that is null is as one left out.
+pub(super) struct CompletionRequest {
+    fields: Fields,
+    own: OwnFields,
+}
+
+/// What chats do not have.
+#[derive(Clone, Debug, Deserialize)]
+struct OwnFields {
+    prompt: Option<WirePrompt>,
+    echo: Option<bool>,
+    logprobs: Option<i64>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a string, a list of strings, a list of token ids, or a list of those"
+)]
+enum WirePrompt {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    Lists(Vec<Vec<u32>>),
+}
+
+/// What is asked of the engine, once for each prompt and choice, and how the answer is to be sent.
+pub(super) struct Question {
+    /// Without its prompt.
+    pub(super) generate: GenerateRequest,
+    pub(super) prompts: Vec<Prompt>,
+    /// Of each prompt.
+    pub(super) choices: usize,
+    pub(super) stream: Option<StreamOptions>,
+    pub(super) echo: bool,
+}
+
+impl CompletionRequest {
+    /// The request, and the names of the fields that nothing reads.
+    pub(super) fn parse(body: &JsonBody) -> Result<(Self, Vec<String>), ApiError> {
+        let request = Self { fields: body.parse()?, own: body.parse()? };
+        let ignored = ignored(&[&request.fields.rest, &request.own.rest])?;
+        Ok((request, ignored))
+    }
+
+    /// Checks everything that can be checked without the models.
+    pub(super) fn check(self, app: &App) -> Result<Question, ApiError> {
+        let mut common = self.fields.check(app.sampling())?;
+        common.stop.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS.max(common.stop.min_tokens));
+        let echo = self.own.echo.unwrap_or(false);
+        let told = self.own.logprobs.or(common.attribution.then_some(0));
+        let logprobs = told.map(|top| {
+            let top = at_least("logprobs", top, 0)?;
+            if top > MAX_LOGPROBS {
+                let reason = format!("is {top}; at most {MAX_LOGPROBS} are served");
+                return Err(ApiError::invalid("logprobs", reason));
+            }
+            Ok(Logprobs { top, members: common.attribution, prompt: echo })
+        });
+        let prompts = prompts(self.own.prompt.ok_or(ApiError::Missing { param: "prompt" })?);
+        if !(1..=MAX_PROMPTS).contains(&prompts.len()) {
+            let reason = format!("has {} prompts; send 1 to {MAX_PROMPTS}", prompts.len());
+            return Err(ApiError::invalid("prompt", reason));
+        }
+        Ok(Question {
+            generate: GenerateRequest {
+                sampling: common.sampling,
+                penalties: common.penalties,
+                stop: common.stop,
+                constraint: common.constraint,
+                logprobs: logprobs.transpose()?,
+                fusion: common.fusion,
+                ..GenerateRequest::new(common.model, Prompt::Text(String::new()))
+            },
+            prompts,
+            choices: common.choices,
+            stream: common.stream,
+            echo,
+        })
+    }
+}
+
+fn prompts(prompt: WirePrompt) -> Vec<Prompt> {
+    let tokens = |ids: Vec<u32>| Prompt::Tokens(ids.into_iter().map(UnionId).collect());
+    match prompt {
+        WirePrompt::Text(text) => vec![Prompt::Text(text)],
+        WirePrompt::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+        WirePrompt::Tokens(ids) => vec![tokens(ids)],
+        WirePrompt::Lists(lists) => lists.into_iter().map(tokens).collect(),
+    }
+}
+
+/// The prompts as texts, for an answer that repeats them.
+pub(super) fn texts(app: &App, model: &str, prompts: &[Prompt]) -> Result<Vec<String>, ApiError> {
+    let text = |prompt: &Prompt| match prompt {
+        Prompt::Text(text) => Ok(text.clone()),
+        Prompt::Tokens(ids) => {
+            let bytes = app.engine.detokenize(model, ids)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        Prompt::Chat { .. } => Ok(String::new()),
+    };
+    prompts.iter().map(text).collect()
+}

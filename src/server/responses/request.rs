@@ -1,0 +1,169 @@
+//! The request on the wire, and its check into a [`GenerateRequest`].
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::input::Input;
+use crate::{
+    engine::{GenerateRequest, Prompt},
+    server::{
+        ApiError, App,
+        body::JsonBody,
+        tools::{Toolbox, WireChoice, WireFunction},
+        wire::{Fields, Rest, any_object, at_least, ignored, schema_of},
+    },
+};
+
+/// The body of `POST /v1/responses`. A field that is null is as one left out.
+pub(super) struct ResponsesRequest {
+    fields: Fields,
+    own: OwnFields,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct OwnFields {
+    input: Option<Input>,
+    instructions: Option<String>,
+    max_output_tokens: Option<i64>,
+    text: Option<TextOptions>,
+    tools: Option<Vec<Value>>,
+    tool_choice: Option<Value>,
+    parallel_tool_calls: Option<bool>,
+    metadata: Option<Value>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct TextOptions {
+    format: Option<TextFormat>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct TextFormat {
+    #[serde(rename = "type")]
+    kind: String,
+    name: Option<String>,
+    schema: Option<Value>,
+    strict: Option<bool>,
+}
+
+/// What is asked of the engine, and how the answer is to be sent.
+pub(super) struct Question {
+    pub(super) generate: GenerateRequest,
+    pub(super) toolbox: Toolbox,
+    pub(super) stream: bool,
+    pub(super) echo: Echo,
+}
+
+/// What a response repeats of its request.
+pub(super) struct Echo {
+    pub(super) instructions: Option<String>,
+    pub(super) max_output_tokens: Option<usize>,
+    pub(super) metadata: Value,
+    pub(super) parallel_tool_calls: bool,
+    pub(super) temperature: f32,
+    pub(super) top_p: f32,
+    pub(super) format: Value,
+    pub(super) tool_choice: Value,
+    pub(super) tools: Vec<Value>,
+}
+
+impl ResponsesRequest {
+    /// The request, and the names of the fields that nothing reads.
+    pub(super) fn parse(body: &JsonBody) -> Result<(Self, Vec<String>), ApiError> {
+        let request = Self { fields: body.parse()?, own: body.parse()? };
+        let ignored = ignored(&[&request.fields.rest, &request.own.rest])?;
+        Ok((request, ignored))
+    }
+
+    /// Checks everything that can be checked without the models.
+    pub(super) fn check(self, app: &App) -> Result<Question, ApiError> {
+        let OwnFields { input, instructions, text, tools, tool_choice, .. } = self.own;
+        let mut common = self.fields.check(app.sampling())?;
+        if common.choices != 1 {
+            return Err(ApiError::invalid("n", "must be 1: a response is one"));
+        }
+        let named = self.own.max_output_tokens;
+        let named = named.map(|most| at_least("max_output_tokens", most, 1)).transpose()?;
+        common.stop.max_tokens = named.or(common.stop.max_tokens).or(app.config.max_tokens);
+
+        let tools = tools.unwrap_or_default();
+        let choice = tool_choice.clone().map(|choice| read::<WireChoice>(choice, "tool_choice"));
+        let parallel = self.own.parallel_tool_calls.unwrap_or(true);
+        let toolbox = Toolbox::check(functions(&tools)?, choice.transpose()?, parallel)?;
+        let format = text.and_then(|text| text.format);
+        let echoed = format.as_ref().map_or_else(|| json!({ "type": "text" }), TextFormat::echo);
+        let format = format.map_or(Ok(None), TextFormat::check)?;
+        let constraint = toolbox.calls.constraint().or(format).or(common.constraint);
+        let input = input.ok_or(ApiError::Missing { param: "input" })?;
+        let messages = input.check(instructions.as_deref())?;
+        let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone() };
+        Ok(Question {
+            stream: common.stream.is_some(),
+            echo: Echo {
+                instructions,
+                max_output_tokens: named,
+                metadata: self.own.metadata.unwrap_or_else(|| json!({})),
+                parallel_tool_calls: parallel,
+                temperature: common.sampling.temperature,
+                top_p: common.sampling.top_p,
+                format: echoed,
+                tool_choice: tool_choice.unwrap_or_else(|| json!("auto")),
+                tools,
+            },
+            generate: GenerateRequest {
+                sampling: common.sampling,
+                penalties: common.penalties,
+                stop: common.stop,
+                constraint,
+                fusion: common.fusion,
+                ..GenerateRequest::new(common.model, prompt)
+            },
+            toolbox,
+        })
+    }
+}
+
+fn functions(tools: &[Value]) -> Result<Vec<(String, WireFunction)>, ApiError> {
+    let one = |(index, tool): (usize, &Value)| {
+        let at = format!("tools[{index}]");
+        let kind = tool.get("type").and_then(Value::as_str).unwrap_or_default();
+        if kind != "function" {
+            let reason = format!("is `{kind}`; only `function` is served");
+            return Err(ApiError::unsupported(format!("{at}.type"), reason));
+        }
+        // Without a `function` around its fields.
+        let function = read(tool.clone(), &at)?;
+        Ok((at, function))
+    };
+    tools.iter().enumerate().map(one).collect()
+}
+
+impl TextFormat {
+    fn check(self) -> Result<Option<crate::constrain::Constraint>, ApiError> {
+        match self.kind.as_str() {
+            "text" => Ok(None),
+            "json_object" => Ok(Some(any_object())),
+            "json_schema" => schema_of(self.schema, "text.format.schema").map(Some),
+            other => Err(ApiError::invalid(
+                "text.format.type",
+                format!("is `{other}`; it must be text, json_object or json_schema"),
+            )),
+        }
+    }
+
+    fn echo(&self) -> Value {
+        let Self { kind, name, schema, strict } = self;
+        match schema {
+            Some(schema) => {
+                json!({ "type": kind, "name": name, "schema": schema, "strict": strict })
+            }
+            None => json!({ "type": kind }),
+        }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: Value, at: &str) -> Result<T, ApiError> {
+    crate::server::body::from_value(value, at)
+}

@@ -1,0 +1,126 @@
+//! `/tokenize`, `/detokenize` and `/tokenizer_info`: the union vocabulary, whose ids are the
+//! API's token ids. The shapes are vLLM's, which lm-eval's remote tokenizer reads.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ApiError, App,
+    body::JsonBody,
+    wire::{END, token_text},
+};
+use crate::engine::{GenerateError, ModelCard, Piece, UnionId};
+
+/// `model` may be left out: the first of the list then answers.
+#[derive(Debug, Deserialize)]
+struct TokenizeRequest {
+    model: Option<String>,
+    prompt: Option<String>,
+    messages: Option<serde_json::Value>,
+    return_token_strs: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Tokenized {
+    count: usize,
+    max_model_len: usize,
+    tokens: Vec<u32>,
+    token_strs: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DetokenizeRequest {
+    model: Option<String>,
+    tokens: Option<Vec<u32>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Detokenized {
+    prompt: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TokenizerInfo {
+    tokenizer_class: &'static str,
+    model: String,
+    vocab_size: usize,
+    model_max_length: usize,
+    /// Alone, `/tokenize` gives it the id of the end; in a longer text it is text.
+    eos_token: &'static str,
+    eos_token_id: u32,
+    bos_token: Option<&'static str>,
+    pad_token: Option<&'static str>,
+    /// Every member has its own.
+    chat_template: Option<&'static str>,
+}
+
+pub(super) async fn tokenize(
+    State(app): State<App>,
+    body: JsonBody,
+) -> Result<Json<Tokenized>, ApiError> {
+    let request: TokenizeRequest = body.parse()?;
+    if request.messages.is_some() {
+        let reason = "is not served: every member has a template of its own; send `prompt`";
+        return Err(ApiError::unsupported("messages", reason));
+    }
+    let text = request.prompt.ok_or(ApiError::Missing { param: "prompt" })?;
+    let card = card(&app, request.model)?;
+    let union = app.engine.union(&card.name)?;
+    let ids = match text.as_str() {
+        END => vec![union.end()],
+        text => app.engine.tokenize(&card.name, text)?,
+    };
+    let word = |id: &UnionId| match union.piece(*id) {
+        Piece::Bytes(bytes) => token_text(bytes),
+        Piece::End => END.to_owned(),
+    };
+    let wanted = request.return_token_strs.unwrap_or(false);
+    Ok(Json(Tokenized {
+        count: ids.len(),
+        max_model_len: card.context_length,
+        token_strs: wanted.then(|| ids.iter().map(word).collect()),
+        tokens: ids.into_iter().map(|id| id.0).collect(),
+    }))
+}
+
+pub(super) async fn detokenize(
+    State(app): State<App>,
+    body: JsonBody,
+) -> Result<Json<Detokenized>, ApiError> {
+    let request: DetokenizeRequest = body.parse()?;
+    let tokens = request.tokens.ok_or(ApiError::Missing { param: "tokens" })?;
+    let card = card(&app, request.model)?;
+    let ids: Vec<UnionId> = tokens.into_iter().map(UnionId).collect();
+    let bytes = app.engine.detokenize(&card.name, &ids)?;
+    Ok(Json(Detokenized { prompt: String::from_utf8_lossy(&bytes).into_owned() }))
+}
+
+pub(super) async fn info(State(app): State<App>) -> Result<Json<TokenizerInfo>, ApiError> {
+    let card = card(&app, None)?;
+    let union = app.engine.union(&card.name)?;
+    Ok(Json(TokenizerInfo {
+        tokenizer_class: "UnionVocab",
+        vocab_size: union.size(),
+        model_max_length: card.context_length,
+        eos_token: END,
+        eos_token_id: union.end().0,
+        bos_token: None,
+        pad_token: None,
+        chat_template: None,
+        model: card.name,
+    }))
+}
+
+fn card(app: &App, name: Option<String>) -> Result<ModelCard, ApiError> {
+    let mut cards = app.engine.models();
+    let Some(name) = name else {
+        return cards.drain(..).next().ok_or(GenerateError::Stopped.into());
+    };
+    match cards.iter().position(|card| card.name == name) {
+        Some(index) => Ok(cards.swap_remove(index)),
+        None => {
+            let available = cards.into_iter().map(|card| card.name).collect();
+            Err(GenerateError::UnknownModel { name, available }.into())
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Functions that a client lets the model call: which, when, and how calls are read from its text.
+
+mod reader;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::ApiError;
+use crate::{constrain::Constraint, tokenizer::chat::Tool};
+
+pub(super) use reader::{Part, Reader};
+
+/// A tool as chats name it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct WireTool {
+    #[serde(rename = "type")]
+    kind: String,
+    function: Option<WireFunction>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct WireFunction {
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) parameters: Option<Value>,
+}
+
+/// `tool_choice`: a word, or a function by name in one of the forms that clients send.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a word or an object that names a function")]
+pub(super) enum WireChoice {
+    Word(String),
+    Named { function: NamedFunction },
+    Flat { name: String },
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct NamedFunction {
+    name: String,
+}
+
+/// What the model may do with its tools.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Calls {
+    /// It answers in text.
+    Never,
+    /// It may call, any number of times or once.
+    Free { many: bool },
+    /// It has to call this one; what it writes are the arguments.
+    Named(Tool),
+    /// It has to call one of them; what it writes is `{"name": ..., "arguments": ...}`.
+    OneOf(Vec<Tool>),
+}
+
+/// Tools and what may be done with them, checked.
+#[derive(Clone, Debug)]
+pub(super) struct Toolbox {
+    /// What the prompt shows.
+    pub(super) tools: Vec<Tool>,
+    pub(super) calls: Calls,
+}
+
+/// OpenAI's limit.
+const MAX_TOOLS: usize = 128;
+
+impl WireTool {
+    /// `at` is where the tool stands.
+    pub(super) fn check(self, at: &str) -> Result<WireFunction, ApiError> {
+        match (self.kind.as_str(), self.function) {
+            ("function", Some(function)) => Ok(function),
+            ("function", None) => Err(ApiError::invalid(format!("{at}.function"), "is required")),
+            (other, _) => Err(ApiError::unsupported(
+                format!("{at}.type"),
+                format!("is `{other}`; only `function` is served"),
+            )),
+        }
+    }
+}
+
+impl WireFunction {
+    fn check(self, at: &str) -> Result<Tool, ApiError> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if !(1..=64).contains(&self.name.len()) || !self.name.chars().all(is_plain) {
+            let reason = format!("is {:?}; use at most 64 letters, digits, `-` and `_`", self.name);
+            return Err(ApiError::invalid(format!("{at}.name"), reason));
+        }
+        if self.parameters.as_ref().is_some_and(|schema| !schema.is_object()) {
+            return Err(ApiError::invalid(format!("{at}.parameters"), "must be an object"));
+        }
+        let Self { name, description, parameters } = self;
+        Ok(Tool { name, description, parameters })
+    }
+}
+
+impl Toolbox {
+    /// `functions` come with where they stand.
+    pub(super) fn check(
+        functions: Vec<(String, WireFunction)>,
+        choice: Option<WireChoice>,
+        parallel: bool,
+    ) -> Result<Self, ApiError> {
+        if functions.len() > MAX_TOOLS {
+            let reason = format!("has {} tools; at most {MAX_TOOLS} are served", functions.len());
+            return Err(ApiError::invalid("tools", reason));
+        }
+        let checked = functions.into_iter().map(|(at, function)| function.check(&at));
+        let tools = checked.collect::<Result<Vec<Tool>, _>>()?;
+        for (index, tool) in tools.iter().enumerate() {
+            if tools[..index].iter().any(|earlier| earlier.name == tool.name) {
+                let reason = format!("has two functions called `{}`", tool.name);
+                return Err(ApiError::invalid("tools", reason));
+            }
+        }
+        let calls = calls(&tools, choice, parallel)?;
+        // A model that must not call is better not told what it could.
+        let tools = if calls == Calls::Never { Vec::new() } else { tools };
+        Ok(Self { tools, calls })
+    }
+}
+
+fn calls(tools: &[Tool], choice: Option<WireChoice>, many: bool) -> Result<Calls, ApiError> {
+    let name = match choice {
+        Some(WireChoice::Word(word)) => {
+            return match word.as_str() {
+                "none" => Ok(Calls::Never),
+                "auto" if tools.is_empty() => Ok(Calls::Never),
+                "auto" => Ok(Calls::Free { many }),
+                "required" if tools.is_empty() => {
+                    Err(ApiError::invalid("tool_choice", "is `required`, but there are no `tools`"))
+                }
+                "required" => Ok(match tools {
+                    [only] => Calls::Named(only.clone()),
+                    _ => Calls::OneOf(tools.to_vec()),
+                }),
+                other => Err(ApiError::invalid(
+                    "tool_choice",
+                    format!("is `{other}`; it must be none, auto, required or name a function"),
+                )),
+            };
+        }
+        None if tools.is_empty() => return Ok(Calls::Never),
+        None => return Ok(Calls::Free { many }),
+        Some(
+            WireChoice::Named { function: NamedFunction { name } } | WireChoice::Flat { name },
+        ) => name,
+    };
+    match tools.iter().find(|tool| tool.name == name) {
+        Some(tool) => Ok(Calls::Named(tool.clone())),
+        None => {
+            Err(ApiError::invalid("tool_choice", format!("is `{name}`, which is no tool here")))
+        }
+    }
+}
+
+impl Calls {
+    /// What the text is held to so that it is a call; `None` if it need not be one.
+    pub(super) fn constraint(&self) -> Option<Constraint> {
+        match self {
+            Self::Never | Self::Free { .. } => None,
+            Self::Named(tool) => Some(Constraint::JsonSchema(arguments(tool))),
+            Self::OneOf(tools) => {
+                let call = |tool: &Tool| {
+                    json!({
+                        "type": "object",
+                        "properties": {
+                            "name": { "const": tool.name },
+                            "arguments": without_definitions(arguments(tool)),
+                        },
+                        "required": ["name", "arguments"],
+                        "additionalProperties": false,
+                    })
+                };
+                let mut schema = json!({ "anyOf": tools.iter().map(call).collect::<Vec<_>>() });
+                hoist_definitions(tools, &mut schema);
+                Some(Constraint::JsonSchema(schema))
+            }
+        }
+    }
+}
+
+fn arguments(tool: &Tool) -> Value {
+    tool.parameters.clone().unwrap_or_else(
+        || json!({ "type": "object", "properties": {}, "additionalProperties": false }),
+    )
+}
+
+/// References point to the document's root, where the definitions have to be.
+const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
+
+fn without_definitions(mut schema: Value) -> Value {
+    if let Some(fields) = schema.as_object_mut() {
+        fields.retain(|name, _| !DEFINITIONS.contains(&name.as_str()));
+    }
+    schema
+}
+
+/// Of definitions with one name the first is kept; schemas of one client share what they share.
+fn hoist_definitions(tools: &[Tool], into: &mut Value) {
+    for tool in tools {
+        for name in DEFINITIONS {
+            let schemas = tool.parameters.as_ref().and_then(|schema| schema.get(name));
+            for (key, schema) in schemas.and_then(Value::as_object).into_iter().flatten() {
+                if into[name].get(key).is_none() {
+                    into[name][key] = schema.clone();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! How probable the pieces were, in the forms of chats and of completions.
+//!
+//! Log-probabilities are natural, of the fused distribution under the constraint and before the
+//! penalties and the temperature.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::engine::{Piece, Score, ScoredAlternative, ScoredPiece, UnionId, UnionVocab, Vote};
+
+/// What stands for minus infinity, which JSON has not; OpenAI's API uses the same.
+const LEAST: f32 = -9999.0;
+/// The word for the end of the text, which has no bytes.
+pub(in crate::server) const END: &str = "<|end|>";
+
+/// Of a chat's choice, or of one of its chunks.
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::server) struct ChatLogprobs {
+    pub(in crate::server) content: Vec<Token>,
+    refusal: Option<()>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::server) struct Token {
+    #[serde(flatten)]
+    own: Alternative,
+    top_logprobs: Vec<Alternative>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<MemberVote>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Alternative {
+    token: String,
+    logprob: f32,
+    bytes: Option<Vec<u8>>,
+}
+
+/// What one member gave a piece: its own probability, null if it did not run.
+#[derive(Clone, Debug, Serialize)]
+struct MemberVote {
+    model: String,
+    weight: f32,
+    probability: Option<f32>,
+}
+
+impl ChatLogprobs {
+    pub(in crate::server) fn new(
+        pieces: &[ScoredPiece],
+        union: &UnionVocab,
+        members: &[String],
+    ) -> Self {
+        let token = |piece: &ScoredPiece| Token {
+            own: alternative(union, piece.id, &piece.bytes, piece.score.logprob),
+            top_logprobs: top(&piece.score, union),
+            members: votes(&piece.score, members),
+        };
+        Self { content: pieces.iter().map(token).collect(), refusal: None }
+    }
+}
+
+/// Of a completion's choice, or of one of its chunks: lists side by side.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(in crate::server) struct TextLogprobs {
+    text_offset: Vec<usize>,
+    token_logprobs: Vec<Option<f32>>,
+    tokens: Vec<String>,
+    /// A piece's own is always among its alternatives. Null for the first of a text.
+    top_logprobs: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<Vec<MemberVote>>,
+}
+
+impl TextLogprobs {
+    /// `offset` is where the pieces begin in the text, in characters.
+    pub(in crate::server) fn new(
+        pieces: &[ScoredPiece],
+        union: &UnionVocab,
+        members: &[String],
+        mut offset: usize,
+    ) -> Self {
+        let mut told = Self::default();
+        for piece in pieces {
+            let own = alternative(union, piece.id, &piece.bytes, piece.score.logprob);
+            told.text_offset.push(offset);
+            offset += characters(&piece.bytes);
+            told.token_logprobs.push(piece.score.logprob.map(finite));
+            told.top_logprobs.push(match piece.score.logprob {
+                None => Value::Null,
+                Some(_) => {
+                    let all = std::iter::once(own.clone()).chain(top(&piece.score, union));
+                    let pairs = all.map(|other| (other.token, json!(other.logprob)));
+                    Value::Object(pairs.collect::<Map<_, _>>())
+                }
+            });
+            told.tokens.push(own.token);
+            let votes = votes(&piece.score, members);
+            if !votes.is_empty() {
+                told.members.push(votes);
+            }
+        }
+        told
+    }
+}
+
+/// The characters that begin in these bytes.
+pub(in crate::server) fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count()
+}
+
+fn top(score: &Score, union: &UnionVocab) -> Vec<Alternative> {
+    let one = |other: &ScoredAlternative| {
+        let bytes: &[u8] = match union.piece(other.id) {
+            Piece::Bytes(bytes) => bytes,
+            Piece::End => &[],
+        };
+        alternative(union, other.id, bytes, Some(other.logprob))
+    };
+    score.top.iter().map(one).collect()
+}
+
+fn alternative(union: &UnionVocab, id: UnionId, bytes: &[u8], logprob: Option<f32>) -> Alternative {
+    let logprob = finite(logprob.unwrap_or(LEAST));
+    if id == union.end() {
+        return Alternative { token: END.to_owned(), logprob, bytes: None };
+    }
+    Alternative { token: token_text(bytes), logprob, bytes: Some(bytes.to_vec()) }
+}
+
+/// A piece that is no whole characters is spelled as OpenAI's API spells it.
+pub(in crate::server) fn token_text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            let spelled = bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+            format!("bytes:{}", spelled.collect::<String>())
+        }
+    }
+}
+
+fn votes(score: &Score, members: &[String]) -> Vec<MemberVote> {
+    let named = members.iter().zip(&score.members);
+    let vote = |(model, vote): (&String, &Vote)| MemberVote {
+        model: model.clone(),
+        weight: vote.weight,
+        probability: vote.probability,
+    };
+    named.map(vote).collect()
+}
+
+fn finite(logprob: f32) -> f32 {
+    logprob.max(LEAST)
+}

@@ -1,0 +1,51 @@
+//! Pieces of the wire that several endpoints share: fields of requests, parts of answers.
+
+mod ensemble;
+mod fields;
+mod format;
+mod ignored;
+mod logprobs;
+
+use axum::{http::HeaderName, response::Response};
+use serde::Serialize;
+
+use crate::engine::{FinishReason, Usage};
+
+pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
+pub(super) use fields::{Fields, StreamOptions, at_least};
+pub(super) use format::{ResponseFormat, any_object, schema_of};
+pub(super) use ignored::{Rest, ignored};
+pub(super) use logprobs::{ChatLogprobs, END, TextLogprobs, characters, token_text};
+
+/// Names the fields of a request that were not used.
+pub(super) const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params");
+
+/// The answer with its header, if there is something to name.
+pub(super) fn naming(ignored: &[String], mut answer: Response) -> Response {
+    if let Some(names) = ignored::header(ignored) {
+        answer.headers_mut().insert(IGNORED_PARAMS, names);
+    }
+    answer
+}
+
+/// Tokens, as chats and completions tell them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct WireUsage {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+}
+
+impl From<Usage> for WireUsage {
+    fn from(Usage { prompt_tokens, completion_tokens, .. }: Usage) -> Self {
+        let total_tokens = prompt_tokens + completion_tokens;
+        Self { prompt_tokens, completion_tokens, total_tokens }
+    }
+}
+
+pub(super) fn reason_word(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+    }
+}
