@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io, iter,
     num::NonZero,
     path::{Path, PathBuf},
     sync::Arc,
@@ -42,12 +42,12 @@ pub(super) struct Loaded {
     pub(super) ensembles: Vec<(String, Arc<Ensemble>)>,
     /// What it took, the fetching of files not counted.
     pub(super) time: Duration,
-    /// The size of the weights' files.
+    /// The size of the weights.
     pub(super) bytes: u64,
 }
 
-/// Loads what the named ones need, everything if none is named; fetches the files that are
-/// missing.
+/// Loads the named ones, or else the default ensemble and each of its members alone; fetches the
+/// files that are missing.
 pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Loaded> {
     let mut wanted = named(config);
     for name in names {
@@ -56,7 +56,11 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
             bail!("there is no ensemble or model `{name}`; there are: {}", known.join(", "));
         }
     }
-    wanted.retain(|known| names.is_empty() || names.contains(&known.name.as_str()));
+    let default = with_members(config, &config.default_model);
+    wanted.retain(|known| match names {
+        [] => default.contains(&known.name.as_str()),
+        names => names.contains(&known.name.as_str()),
+    });
     // A member of weight 0 is never run, so it is neither fetched nor loaded for its ensemble.
     for ensemble in &mut wanted {
         ensemble.members.retain(|member| member.weight > 0.0);
@@ -64,10 +68,11 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     let files = Files::open(config)?;
     let bar = bars.bar();
     let paths = fetch(&wanted, &files, &bar)?;
-    let file = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
-    let bytes = paths.values().map(file).sum();
     let since = Instant::now();
-    let models = models(config, paths)?;
+    let pool = Pool::new(threads(config)?);
+    let limit = config.engine.memory_limit_mb.map(|limit| limit * 1_000_000);
+    let models = ensemble::load_models(paths, &pool, limit)?;
+    let bytes = models.values().map(|loaded| loaded.model.weight_bytes()).sum();
     let maps = map_folder(config, &files.cache);
     let mut ensembles = Vec::new();
     for ensemble in &wanted {
@@ -80,8 +85,15 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     Ok(Loaded { ensembles, time, bytes })
 }
 
-/// Loads what `model` needs, or everything, and starts an engine with it.
-pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyhow::Result<Engine> {
+/// An ensemble and each of its members, by the names they can be asked for.
+pub(super) fn with_members<'a>(config: &'a Config, name: &'a str) -> Vec<&'a str> {
+    let ensemble = config.ensembles.iter().find(|ensemble| ensemble.name == name);
+    let members = ensemble.into_iter().flat_map(|ensemble| &ensemble.members);
+    iter::once(name).chain(members.map(|member| member.model.as_str())).collect()
+}
+
+/// Loads what [`ensembles`] does and starts an engine with it.
+pub(super) fn engine(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Engine> {
     let engine = &config.engine;
     let settings = EngineConfig {
         max_sequences: engine.max_sequences,
@@ -89,8 +101,8 @@ pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyho
         prefill_chunk: engine.prefill_chunk,
         kept_tokens: engine.kept_tokens,
     };
-    Engine::start(ensembles(config, model.as_slice(), bars)?.ensembles, settings)
-        .context("cannot start the engine")
+    let loaded = ensembles(config, names, bars)?;
+    Engine::start(loaded.ensembles, settings).context("cannot start the engine")
 }
 
 /// The file of each model that is needed.
@@ -107,15 +119,6 @@ fn fetch(
         }
     }
     Ok(paths)
-}
-
-/// All models share one pool of threads.
-fn models(
-    config: &Config,
-    paths: BTreeMap<String, PathBuf>,
-) -> anyhow::Result<BTreeMap<String, LoadedModel>> {
-    let pool = Pool::new(threads(config)?);
-    paths.into_iter().map(|(id, path)| Ok((id, ensemble::load_model(&path, &pool)?))).collect()
 }
 
 /// How many threads compute.

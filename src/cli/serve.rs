@@ -19,6 +19,10 @@ const ENV_API_KEYS: &str = "TUTTI_API_KEYS";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// An ensemble with its members, or a member alone; may be given again [default: what the
+    /// configuration says, else the default ensemble]
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
     /// The address to listen on [default: 127.0.0.1]
     #[arg(long)]
     host: Option<String>,
@@ -41,7 +45,9 @@ async fn serve(config: &Config, args: &Args) -> anyhow::Result<()> {
         format!("cannot listen on {host}:{port}; choose another with --host and --port")
     })?;
     let server = server_config(config)?;
-    let engine = Arc::new(load::engine(config, None, &Bars::stderr())?);
+    let named = if args.model.is_empty() { &config.load } else { &args.model };
+    let names: Vec<&str> = named.iter().flat_map(|name| load::with_members(config, name)).collect();
+    let engine = Arc::new(load::engine(config, &names, &Bars::stderr())?);
     let names: Vec<_> = engine.models().into_iter().map(|card| card.name).collect();
     let (mut out, address) = (std::io::stdout(), listener.local_addr()?);
     writeln!(out, "serving {} on http://{address}/v1", names.join(", "))?;

@@ -23,6 +23,9 @@ pub const ENV_CACHE: &str = "TUTTI_CACHE";
 pub struct Config {
     /// What commands use when no model is named: an ensemble, or a member alone.
     pub default_model: String,
+    /// What `tutti serve` loads: ensembles, each with its members, and members alone; empty is the
+    /// default.
+    pub load: Vec<String>,
     pub paths: Paths,
     pub engine: EngineConfig,
     /// For requests that leave a field out. The seed is not a setting.
@@ -58,6 +61,8 @@ pub struct EngineConfig {
     pub prefill_chunk: usize,
     /// The most tokens of ended texts that each ensemble keeps read; 0 keeps none.
     pub kept_tokens: usize,
+    /// The most memory, in MB, that models may be loaded into; `None` is what is free.
+    pub memory_limit_mb: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -173,6 +178,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             default_model: "duet".to_owned(),
+            load: Vec::new(),
             paths: Paths { cache: None, vocab_maps: None, models: None, data: None },
             engine: EngineConfig {
                 threads: None,
@@ -180,6 +186,7 @@ impl Default for Config {
                 queue: 64,
                 prefill_chunk: 128,
                 kept_tokens: 4096,
+                memory_limit_mb: None,
             },
             sampling: SamplingParams {
                 temperature: 0.7,
@@ -200,17 +207,28 @@ impl Default for Config {
                 log_prompts: false,
                 grace_seconds: 10,
             },
-            ensembles: vec![EnsembleConfig {
-                name: "duet".to_owned(),
-                members: vec![
-                    // The smaller model is the better one of plain prose; the larger follows
-                    // instructions, and knows markdown and code. From 0.6 on for the smaller, code
-                    // blocks came out broken; from 0.3 on it is hardly heard.
-                    MemberConfig::new("smollm2-135m-instruct", 0.4),
-                    MemberConfig::new("qwen2.5-coder-0.5b-instruct", 0.6),
-                ],
-                fusion: Settings::default(),
-            }],
+            ensembles: vec![
+                EnsembleConfig {
+                    name: "duet".to_owned(),
+                    members: vec![
+                        // The smaller model is the better one of plain prose; the larger follows
+                        // instructions, and knows markdown and code. From 0.6 on for the smaller, code
+                        // blocks came out broken; from 0.3 on it is hardly heard.
+                        MemberConfig::new("smollm2-135m-instruct", 0.4),
+                        MemberConfig::new("qwen2.5-coder-0.5b-instruct", 0.6),
+                    ],
+                    fusion: Settings::default(),
+                },
+                EnsembleConfig {
+                    name: "trio".to_owned(),
+                    members: vec![
+                        MemberConfig::new("smollm2-135m-instruct", 0.2),
+                        MemberConfig::new("qwen2.5-coder-0.5b-instruct", 0.3),
+                        MemberConfig::new("qwen2.5-coder-1.5b-instruct", 0.5),
+                    ],
+                    fusion: Settings::default(),
+                },
+            ],
         }
     }
 }

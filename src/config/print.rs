@@ -14,8 +14,12 @@ pub(super) fn to_toml(config: &Config) -> String {
     let mut sections = vec![
         format!(
             "# What is used when no model is named: an ensemble, or a member alone.\n\
-             default = {}\n",
-            quoted(&config.default_model)
+             default = {}\n\
+             # What `tutti serve` loads: ensembles, each with its members, and members alone. Empty:\n\
+             # the default.\n\
+             load = [{}]\n",
+            quoted(&config.default_model),
+            config.load.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
         ),
         paths(&config.paths),
         engine(&config.engine),
@@ -47,7 +51,9 @@ fn paths(Paths { cache, vocab_maps, models, data }: &Paths) -> String {
 }
 
 fn engine(engine: &EngineConfig) -> String {
-    let EngineConfig { threads, max_sequences, queue, prefill_chunk, kept_tokens } = engine;
+    let EngineConfig { threads, max_sequences, queue, prefill_chunk, kept_tokens, memory_limit_mb } =
+        engine;
+    let memory_limit_mb = memory_limit_mb.unwrap_or(0);
     let threads = threads.unwrap_or(0);
     format!(
         "[engine]\n\
@@ -61,7 +67,10 @@ fn engine(engine: &EngineConfig) -> String {
          prefill_chunk = {prefill_chunk}\n\
          # Tokens of ended texts that each ensemble keeps read, for texts that begin alike; 0\n\
          # keeps none.\n\
-         kept_tokens = {kept_tokens}\n"
+         kept_tokens = {kept_tokens}\n\
+         # Models that need more megabytes, weights and one full context each, are not loaded; 0 is\n\
+         # what is free.\n\
+         memory_limit_mb = {memory_limit_mb}\n"
     )
 }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) default: Option<String>,
+    pub(super) load: Option<Vec<String>>,
     pub(super) paths: Paths,
     pub(super) engine: Engine,
     pub(super) sampling: Sampling,
@@ -32,6 +33,7 @@ pub(super) struct Engine {
     pub(super) queue: Option<usize>,
     pub(super) prefill_chunk: Option<usize>,
     pub(super) kept_tokens: Option<usize>,
+    pub(super) memory_limit_mb: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

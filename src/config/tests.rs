@@ -31,6 +31,7 @@ fn the_default_ensemble_is_the_duet() {
 
 const FULL: &str = r#"
 default = "trio"
+load = ["trio"]
 [paths]
 cache = "/var/cache/\"odd\" name"
 vocab_maps = "maps"
@@ -42,6 +43,7 @@ max_sequences = 4
 queue = 5
 prefill_chunk = 6
 kept_tokens = 7
+memory_limit_mb = 8
 [sampling]
 temperature = 0.1
 top_k = 40
@@ -77,6 +79,8 @@ on_failure = "continue"
 fn every_key_is_read() {
     let config = parse(FULL).unwrap();
     assert_eq!(config.default_model, "trio");
+    assert_eq!(config.load, ["trio"]);
+    assert_eq!(config.engine.memory_limit_mb, Some(8));
     assert_eq!(config.paths.cache, Some(PathBuf::from("/var/cache/\"odd\" name")));
     assert_eq!(config.paths.vocab_maps, Some(PathBuf::from("maps")));
     assert_eq!(config.paths.models, Some(PathBuf::from("../more")));

@@ -4,6 +4,7 @@
 //! places and get events through a bounded channel each; nothing is shared but the immutable
 //! ensembles, so there is no lock. A request is cancelled by dropping its [`Generation`].
 
+mod counters;
 mod output;
 mod request;
 mod worker;
@@ -23,6 +24,7 @@ pub use crate::{
     },
     vocab::{Piece, UnionId, UnionVocab},
 };
+pub use counters::{Counters, MemberCounters, ModelCounters};
 pub use request::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt,
     ScoredPiece, StopConditions, Usage,
@@ -32,6 +34,7 @@ use tokio::sync::mpsc;
 use crate::{
     constrain::ConstrainError,
     engine::{
+        counters::Tally,
         output::Output,
         worker::{Job, Worker},
     },
@@ -65,6 +68,7 @@ pub struct Engine {
     jobs: Option<std_mpsc::SyncSender<Job>>,
     /// Requests that wait or run.
     taken: Arc<AtomicUsize>,
+    tally: Arc<Tally>,
     config: EngineConfig,
     thread: Option<JoinHandle<()>>,
 }
@@ -86,13 +90,14 @@ impl Engine {
     ) -> std::io::Result<Self> {
         // As many places as can ever be taken: the counter refuses first, so sending never blocks.
         let (jobs, received) = std_mpsc::sync_channel(config.max_sequences + config.queue);
-        let worker = Worker::new(received, config.clone());
+        let tally = Arc::new(Tally::new(&models));
+        let worker = Worker::new(received, config.clone(), tally.clone());
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .stack_size(STACK)
             .spawn(|| worker.run())?;
         let taken = Arc::new(AtomicUsize::new(0));
-        Ok(Self { models, jobs: Some(jobs), taken, config, thread: Some(thread) })
+        Ok(Self { models, jobs: Some(jobs), taken, tally, config, thread: Some(thread) })
     }
 
     fn ensemble(&self, name: &str) -> Result<&Arc<Ensemble>, GenerateError> {
@@ -135,6 +140,10 @@ impl Generate for Engine {
             context_length: ensemble.context_length(),
         };
         self.models.iter().map(card).collect()
+    }
+
+    fn counters(&self) -> Counters {
+        self.tally.read(self.taken.load(Ordering::Acquire))
     }
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {

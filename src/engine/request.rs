@@ -2,6 +2,8 @@
 
 use tokio::sync::mpsc;
 
+use super::Counters;
+
 use crate::{
     constrain::Constraint,
     ensemble::{FusionRequest, Logprobs, Score},
@@ -14,6 +16,11 @@ use crate::{
 pub trait Generate: Send + Sync + 'static {
     /// What can be asked for by name: ensembles first, then their members alone.
     fn models(&self) -> Vec<ModelCard>;
+
+    /// What has been done so far; nothing by something that does not count.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
 
     /// Admits a request. Tokenizes the prompt and compiles the constraint in the calling thread,
     /// so that everything wrong with the request is an error here and not in the stream.

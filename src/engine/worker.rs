@@ -12,7 +12,9 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{EngineConfig, Event, FinishReason, GenerateError, Place, Usage, output::Output};
+use super::{
+    EngineConfig, Event, FinishReason, GenerateError, Place, Usage, counters::Tally, output::Output,
+};
 use crate::{
     ensemble::{Ensemble, Sequence, Step, StepError, Warning, Workspace},
     vocab::Piece,
@@ -43,6 +45,7 @@ struct Running {
 pub(super) struct Worker {
     jobs: Receiver<Job>,
     config: EngineConfig,
+    tally: Arc<Tally>,
     queue: VecDeque<Job>,
     running: Vec<Running>,
     /// One for each ensemble that has been asked for anything.
@@ -57,8 +60,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const EVENTS_A_STEP: usize = 4;
 
 impl Worker {
-    pub(super) fn new(jobs: Receiver<Job>, config: EngineConfig) -> Self {
-        Self { jobs, config, queue: VecDeque::new(), running: Vec::new(), workspaces: Vec::new() }
+    pub(super) fn new(jobs: Receiver<Job>, config: EngineConfig, tally: Arc<Tally>) -> Self {
+        let (queue, running, workspaces) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { jobs, config, tally, queue, running, workspaces }
     }
 
     /// Runs until the engine is dropped.
@@ -66,8 +70,13 @@ impl Worker {
         while self.receive() {
             self.admit();
             self.retire();
+            self.tally.set_running(self.running.len());
             self.step();
+            for (ensemble, work) in &self.workspaces {
+                self.tally.set_times(ensemble, work);
+            }
             self.retire();
+            self.tally.set_running(self.running.len());
         }
         let left = self.queue.iter().chain(self.running.iter().map(|running| &running.job));
         for job in left {
@@ -137,6 +146,7 @@ impl Worker {
     fn retire(&mut self) {
         let ended = self.running.extract_if(.., |running| running.job.events.is_closed());
         for Running { job, sound, .. } in ended {
+            self.tally.add_ended(&job.ensemble, &job.sequence);
             let work =
                 self.workspaces.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &job.ensemble));
             if let Some((_, work)) = work.filter(|_| sound) {

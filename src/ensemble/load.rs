@@ -1,6 +1,7 @@
 //! From files on the disk to an ensemble that can run.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,6 +23,11 @@ pub enum LoadError {
     Tokenizer { path: PathBuf, source: TokenizerError },
     #[error(transparent)]
     Model(#[from] model::LoadError),
+    #[error(
+        "{models} need {needed} MB ({weights} of weights, {caches} for one full context each), there \
+         are {available}; name fewer or smaller ones, or raise `engine.memory_limit_mb`"
+    )]
+    Memory { models: String, needed: u64, weights: u64, caches: u64, available: u64 },
 }
 
 /// A model that any number of ensembles share.
@@ -29,6 +35,58 @@ pub enum LoadError {
 pub struct LoadedModel {
     pub model: Arc<Decoder>,
     pub tokenizer: Arc<Tokenizer>,
+}
+
+/// Loads several models, by name, on one pool of threads.
+///
+/// They are refused before any is loaded if `limit` bytes, or what memory the system says is
+/// available, cannot hold all their weights and one full context of each. Weights are mapped, so
+/// they could do with less, at the speed of the disk; more full contexts than one at a time take
+/// more.
+///
+/// # Errors
+/// As [`load_model`], and for want of memory.
+pub fn load_models(
+    paths: BTreeMap<String, PathBuf>,
+    pool: &Pool,
+    limit: Option<u64>,
+) -> Result<BTreeMap<String, LoadedModel>, LoadError> {
+    let mut opened = Vec::new();
+    for (name, path) in paths {
+        let (checkpoint, tokenizer) = open_model(&path)?;
+        opened.push((name, checkpoint, tokenizer));
+    }
+    let cache = |c: &Checkpoint| c.kv_bytes_a_token() * c.context_length() as u64;
+    let weights: u64 = opened.iter().map(|(_, checkpoint, _)| checkpoint.weight_bytes()).sum();
+    let caches: u64 = opened.iter().map(|(_, checkpoint, _)| cache(checkpoint)).sum();
+    if let Some(available) = limit.or_else(available_memory)
+        && weights + caches > available
+    {
+        let names: Vec<&str> = opened.iter().map(|(name, ..)| name.as_str()).collect();
+        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+        return Err(LoadError::Memory {
+            models: names.join(", "),
+            needed: megabytes(weights + caches),
+            weights: megabytes(weights),
+            caches: megabytes(caches),
+            available: available / 1_000_000,
+        });
+    }
+    opened
+        .into_iter()
+        .map(|(name, checkpoint, tokenizer)| {
+            let model = Decoder::new(&checkpoint, pool)?;
+            Ok((name, LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) }))
+        })
+        .collect()
+}
+
+/// What Linux says could be had without swapping; `None` where it says nothing.
+fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// Loads a GGUF file, the first of several, or a folder of safetensors with its configuration and

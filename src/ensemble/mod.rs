@@ -35,7 +35,9 @@ use std::sync::{Arc, OnceLock};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };
-pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, open_model};
+pub use load::{
+    LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, load_models, open_model,
+};
 pub use prefix::Prefixes;
 pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Prompts, Sequence, StartError, Warning};

@@ -22,6 +22,7 @@ pub struct Decoder {
     pub(super) output_norm: Vec<f32>,
     /// `None`: the embedding is used.
     pub(super) output: Option<Matrix>,
+    weight_bytes: u64,
 }
 
 pub(super) struct Layer {
@@ -68,13 +69,19 @@ impl Decoder {
         let output_norm = tensors.vector("output_norm.weight", config.width)?;
         tensors.finish()?;
         let (isa, pool) = (Isa::best(), pool.clone());
-        Ok(Self { config, isa, pool, embedding, layers, output_norm, output })
+        let weight_bytes = checkpoint.weight_bytes();
+        Ok(Self { config, isa, pool, embedding, layers, output_norm, output, weight_bytes })
     }
 
     /// # Errors
     /// If the file needs something this decoder does not do, or is not consistent.
     pub fn from_gguf(gguf: &Gguf, pool: &Pool) -> Result<Self, LoadError> {
         Self::new(&Checkpoint::from_gguf(gguf)?, pool)
+    }
+
+    /// The size of the weights in their files.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 
     fn check(&self, row: &Row<'_>) -> Result<(), ModelError> {

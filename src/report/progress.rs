@@ -184,7 +184,11 @@ impl Pace {
                 self.synthesis &= matches!(part, Part::Section { .. });
             }
             ReportEvent::SectionDelta { part, tokens, .. } => {
-                if let Some((_, so_far, _)) = self.running.get_mut(part) {
+                if let Some((since, so_far, _)) = self.running.get_mut(part) {
+                    // Reading the prompt is no measure of how fast it writes.
+                    if *so_far == 0 {
+                        *since = Instant::now();
+                    }
                     *so_far += tokens;
                 }
             }
@@ -203,7 +207,7 @@ impl Pace {
     /// The longest that the rest can take at this pace, if no part is written again; `None` before
     /// there is a pace.
     fn left(&self) -> Option<String> {
-        let running = || self.running.values().filter(|(_, tokens, _)| *tokens > 0);
+        let running = || self.running.values().filter(|(_, tokens, _)| *tokens > 1);
         let tokens: usize = running().map(|(_, tokens, _)| tokens).sum();
         let seconds: f64 = running().map(|(since, ..)| since.elapsed().as_secs_f64()).sum();
         let longest = running().map(|(_, tokens, most)| most.saturating_sub(*tokens)).max()?;

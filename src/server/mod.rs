@@ -11,6 +11,7 @@ mod error;
 mod generation;
 mod life;
 mod models;
+mod openapi;
 mod ops;
 mod reports;
 mod responses;
@@ -144,6 +145,7 @@ fn routes(app: App) -> Router {
         .route("/tokenizer_info", get(tokens::info))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::retrieve))
+        .route("/openapi.json", get(openapi::describe))
         .route("/health", get(ops::health))
         .route("/ready", get(ops::ready))
         .route("/version", get(ops::version))
@@ -206,8 +208,8 @@ impl App {
 
     fn new(engine: Arc<dyn Generate>, config: ServerConfig) -> Self {
         Self {
+            metrics: Arc::new(Metrics::new(engine.clone())),
             engine,
-            metrics: Arc::new(Metrics::new()),
             places: Arc::new(Semaphore::new(config.max_requests)),
             config: Arc::new(config),
             life: Life::new(),

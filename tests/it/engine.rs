@@ -501,3 +501,24 @@ async fn those_who_wait_get_in_in_the_order_they_came() {
     assert_eq!(begun, [0, 1, 2, 5, 6, 7, 9].map(TokenId));
     assert!(calls.iter().all(|rows| rows.len() <= 2));
 }
+
+#[tokio::test]
+async fn what_an_engine_did_is_counted_by_model_and_member() {
+    let engine = engine(EngineConfig { max_sequences: 1, ..EngineConfig::default() });
+    for seed in 0..8 {
+        ask(&engine, request(seed)).await;
+    }
+    let running = hog(&engine).await;
+    let waiting = engine.generate(request(1)).unwrap();
+    let counters = engine.counters();
+    assert_eq!((counters.running, counters.waiting), (1, 1));
+    let names: Vec<&str> = counters.models.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!(names, ["duo", "fails", "panics", "goes on"]);
+    let members = &counters.models[0].members;
+    assert_eq!([members[0].name.as_str(), members[1].name.as_str()], ["toy-1", "toy-2"]);
+    assert!(members.iter().all(|member| !member.forward.is_zero()));
+    assert_eq!(members[0].rolled_back, 0, "single letters never change");
+    assert!(members[1].rolled_back > 0, "joined ones do");
+    assert!(counters.models[1].members.iter().all(|member| member.forward.is_zero()));
+    drop((running, waiting));
+}

@@ -1,11 +1,11 @@
 //! Models in more than one file: split GGUF, and folders as Hugging Face's libraries save them.
 
-use std::{fs, num::NonZeroUsize, path::Path};
+use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path};
 
 use candle_core::quantized::gguf_file::{self, Value as Metadata};
 use serde_json::json;
 use tutti::{
-    ensemble::{load_model, open_model},
+    ensemble::{load_model, load_models, open_model},
     gguf::Gguf,
     model::{Checkpoint, Decoder, LanguageModel, Pool, Want},
     tokenizer::{
@@ -148,4 +148,21 @@ fn a_folder_without_a_tokenizer_or_with_a_wrong_stop_is_refused_by_file() {
     let beyond =
         refusal(&|folder| write(folder, "generation_config.json", r#"{"eos_token_id": 98}"#));
     assert!(beyond.contains("98"), "{beyond}");
+}
+
+#[test]
+fn models_that_do_not_fit_the_memory_are_refused_with_the_numbers() {
+    let folder = folder();
+    let paths = || BTreeMap::from([("tiny".to_owned(), folder.path().to_owned())]);
+    let checkpoint = Checkpoint::from_folder(folder.path()).unwrap();
+    // Two layers of two heads of 8, keys and values, 2 bytes each.
+    assert_eq!(checkpoint.kv_bytes_a_token(), 2 * 2 * 8 * 2 * 2);
+    let needed = checkpoint.weight_bytes() + checkpoint.kv_bytes_a_token() * 256;
+    let models = load_models(paths(), &pool(), Some(needed)).unwrap();
+    assert_eq!(models["tiny"].model.context_length(), 256);
+    let error = load_models(paths(), &pool(), Some(needed - 1)).err().unwrap();
+    let weights = checkpoint.weight_bytes().div_ceil(1_000_000);
+    let message = error.to_string();
+    assert!(message.contains("tiny") && message.contains("memory_limit_mb"), "{message}");
+    assert!(message.contains(&format!("({weights} of weights")), "{message}");
 }

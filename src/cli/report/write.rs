@@ -91,7 +91,7 @@ pub(super) fn new(config: &Config, args: NewArgs) -> anyhow::Result<u8> {
     request.check()?;
     args.output.check()?;
     let runs = super::runs(config)?;
-    let engine = load::engine(config, Some(&request.model), &Bars::stderr())?;
+    let engine = load::engine(config, &[&request.model], &Bars::stderr())?;
     let session = runs.begin(request)?;
     if args.plan_only {
         plan(session, engine, &args.output)
@@ -104,7 +104,7 @@ pub(super) fn resume(config: &Config, runs: &Runs, args: &ResumeArgs) -> anyhow:
     args.output.check()?;
     // Taken before the models are loaded, so that nobody loads them in vain.
     let session = runs.resume(&args.id)?;
-    let engine = load::engine(config, Some(&session.request().model), &Bars::stderr())?;
+    let engine = load::engine(config, &[&session.request().model], &Bars::stderr())?;
     write(session, engine, &args.output)
 }
 

@@ -27,10 +27,7 @@ use request::ReportsRequest;
 /// The number of the last event that a client has seen.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-pub(super) async fn create(
-    State(app): State<App>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
+pub(super) async fn create(State(app): State<App>, body: JsonBody) -> Result<Response, ApiError> {
     let request: ReportsRequest = body.parse()?;
     let stream = request.stream();
     let request = request.validate(&app)?;

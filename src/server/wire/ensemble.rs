@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     engine::{FusionRequest, Rule, Usage, WeightsRequest},
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// Every key may be left out; the ensemble's own setting then holds.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::server) struct WireEnsemble {
     /// The names of those that take part.
@@ -24,7 +25,7 @@ pub(in crate::server) struct WireEnsemble {
     attribution: Option<bool>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a list of numbers, or an object of names and numbers")]
 enum WireWeights {
     InOrder(Vec<f64>),
@@ -68,7 +69,7 @@ fn invalid(param: &str, error: &impl ToString) -> ApiError {
 }
 
 /// What an answer says of its members; nothing without a gate and if all went as it should.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(in crate::server) struct WireFusion {
     /// The share of the steps that the primary decided alone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,7 +79,7 @@ pub(in crate::server) struct WireFusion {
 }
 
 /// A member that failed; the answer went on without it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(in crate::server) struct WireWarning {
     pub(in crate::server) member: String,
     pub(in crate::server) reason: String,

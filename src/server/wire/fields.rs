@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Rest, WireEnsemble, format};
 use crate::{
@@ -19,21 +20,32 @@ const MAX_STOP_STRINGS: usize = 16;
 const MAX_CHOICES: usize = 128;
 
 /// A field that is null is as one left out.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(in crate::server) struct Fields {
+    #[schema(value_type = String)]
     pub(in crate::server) model: Option<String>,
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f64>,
+    #[schema(minimum = -1)]
     top_k: Option<i64>,
+    #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f64>,
     seed: Option<i64>,
+    #[schema(minimum = 1, maximum = 128)]
     n: Option<i64>,
+    #[schema(minimum = 0)]
     pub(in crate::server) max_tokens: Option<i64>,
+    #[schema(minimum = 0)]
     min_tokens: Option<i64>,
     ignore_eos: Option<bool>,
     stop: Option<Stop>,
+    #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f64>,
+    #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f64>,
+    #[schema(exclusive_minimum = 0, maximum = 2)]
     repetition_penalty: Option<f64>,
     logit_bias: Option<BTreeMap<String, f64>>,
     stream: Option<bool>,
@@ -42,17 +54,18 @@ pub(in crate::server) struct Fields {
     guided_json: Option<Value>,
     ensemble: Option<WireEnsemble>,
     #[serde(flatten)]
+    #[schema(ignore)]
     pub(in crate::server) rest: Rest,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
 pub(in crate::server) struct StreamOptions {
     /// One more chunk, with the usage and without choices, before the end.
     #[serde(default)]
     pub(in crate::server) include_usage: Option<bool>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 enum Stop {
     One(String),

@@ -8,6 +8,7 @@ mod logprobs;
 
 use axum::{http::HeaderName, response::Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::engine::{FinishReason, Usage};
 
@@ -29,7 +30,7 @@ pub(super) fn naming(ignored: &[String], mut answer: Response) -> Response {
 }
 
 /// Tokens, as chats and completions tell them.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(super) struct WireUsage {
     prompt_tokens: usize,
     completion_tokens: usize,
