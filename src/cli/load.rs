@@ -26,15 +26,23 @@ fn named(config: &Config) -> Vec<EnsembleConfig> {
     let mut all = config.ensembles.clone();
     for member in config.ensembles.iter().flat_map(|ensemble| &ensemble.members) {
         if !all.iter().any(|known| known.name == member.model) {
-            let alone = EnsembleConfig {
-                name: member.model.clone(),
-                members: vec![MemberConfig::new(&member.model, 1.0)],
-                fusion: Settings::default(),
-            };
-            all.push(alone);
+            all.push(alone(&member.model));
         }
     }
     all
+}
+
+fn alone(model: &str) -> EnsembleConfig {
+    EnsembleConfig {
+        name: model.to_owned(),
+        members: vec![MemberConfig::new(model, 1.0)],
+        fusion: Settings::default(),
+    }
+}
+
+/// Whether a model's name is a file or folder of the user's own, which needs no manifest.
+fn is_path(name: &str) -> bool {
+    name.contains(['/', '\\']) && Path::new(name).exists()
 }
 
 /// What is ready to run, each once, in the configuration's order.
@@ -51,6 +59,9 @@ pub(super) struct Loaded {
 pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Loaded> {
     let mut wanted = named(config);
     for name in names {
+        if is_path(name) && !wanted.iter().any(|known| known.name == *name) {
+            wanted.push(alone(name));
+        }
         if !wanted.iter().any(|known| known.name == *name) {
             let known: Vec<_> = wanted.iter().map(|known| known.name.as_str()).collect();
             bail!("there is no ensemble or model `{name}`; there are: {}", known.join(", "));
@@ -113,7 +124,9 @@ fn fetch(
 ) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let mut paths = BTreeMap::new();
     for member in wanted.iter().flat_map(|ensemble| &ensemble.members) {
-        if !paths.contains_key(&member.model) {
+        if is_path(&member.model) {
+            paths.insert(member.model.clone(), PathBuf::from(&member.model));
+        } else if !paths.contains_key(&member.model) {
             let manifest = store::find(&files.manifests, &member.model)?;
             paths.insert(member.model.clone(), files.store.ensure(manifest, progress)?);
         }

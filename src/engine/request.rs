@@ -126,8 +126,7 @@ impl Prompt {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopConditions {
-    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing. A text
-    /// under a constraint is steered to a legal end within them.
+    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing.
     pub max_tokens: Option<usize>,
     /// Texts that end the generation and are not part of it. None is empty.
     pub strings: Vec<String>,
@@ -249,14 +248,6 @@ pub enum GenerateError {
     Prompt { reason: String },
     #[error("the constraint cannot be enforced: {reason}")]
     Constraint { reason: String },
-    #[error(
-        "the shortest text that meets the constraint has {shortest} tokens; \
-         `max_tokens` is {max_tokens}"
-    )]
-    BudgetTooSmall { shortest: usize, max_tokens: usize },
-    /// What this build does not do yet.
-    #[error("{what} is not served yet; leave it out")]
-    NotServed { what: &'static str },
     /// `param` is the part of the request that is wrong, as it is called there.
     #[error("`{param}` {reason}")]
     Fusion { param: &'static str, reason: String },

@@ -230,12 +230,12 @@ impl Fusion {
     }
 
     /// Whether a member takes part.
-    pub(super) fn is_active(&self, member: usize) -> bool {
+    pub fn is_active(&self, member: usize) -> bool {
         self.weights[member] > 0.0
     }
 
     /// The members that take part, in order.
-    pub(super) fn active(&self) -> impl Iterator<Item = usize> {
+    pub fn active(&self) -> impl Iterator<Item = usize> {
         (0..self.weights.len()).filter(|&member| self.is_active(member))
     }
 

@@ -183,7 +183,7 @@ impl Ensemble {
                 .map_err(|reason| StartError::Template { member: member.name.clone(), reason })
         };
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
-        Ok(Prompts { tokens, fusion })
+        Ok(Prompts { tokens, fusion, scored: Vec::new() })
     }
 
     /// The compiler of constraints over this union, built when it is first needed.

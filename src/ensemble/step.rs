@@ -11,6 +11,7 @@ use super::{
     gate::Turn,
     mix::{Mixture, Voice},
     prefix::{self, Prefixes, Start},
+    score::{Before, Score},
     workspace::{self, Desk},
 };
 use crate::{
@@ -210,7 +211,7 @@ impl Ensemble {
         let mut tasks: Vec<_> = ready.chunks_mut(share).zip(&mut work.desks).collect();
         work.pool.for_each(&mut tasks, |_, (sequences, desk)| {
             for (sequence, result) in sequences.iter_mut() {
-                **result = self.choose_and_commit_one(sequence, desk).map(Step::Chose);
+                **result = self.choose_and_commit_one(sequence, desk);
             }
         });
         work.times.share_out(start.elapsed(), &mut work.desks);
@@ -221,25 +222,68 @@ impl Ensemble {
         &self,
         sequence: &mut Sequence,
         desk: &mut Desk,
-    ) -> Result<UnionId, StepError> {
-        let Desk { mixture, spent } = desk;
+    ) -> Result<Step, StepError> {
+        let Desk { mixture, before, spent } = desk;
         let mut lap = Instant::now();
         self.mix(sequence, mixture);
         workspace::lap(&mut lap, &mut spent.mix);
-        let mix = &mut mixture.mix;
-        if let Some(matching) = &mut sequence.matching {
-            matching.mask(mix)?;
+        if let Some(id) = sequence.choosing.unread.pop_front() {
+            let wanted = sequence.choosing.logprobs.unwrap_or_default();
+            before.keep(&mixture.mix);
+            let score = self.score(sequence, before, id, wanted);
+            self.read(sequence, id, score);
+            return Ok(Step::Prefill);
         }
-        let index = sequence.sampler.sample(mix).ok_or(StepError::NoMass)?;
-        let id = UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces"));
-        if let Some(matching) = &mut sequence.matching {
-            matching.commit(id)?;
-        }
+        let id = self.choose(sequence, &mut mixture.mix, before)?;
         workspace::lap(&mut lap, &mut spent.choose);
         sequence.gated += usize::from(sequence.turn == Turn::Primary);
         self.commit(sequence, id);
         workspace::lap(&mut lap, &mut spent.commit);
+        Ok(Step::Chose(id))
+    }
+
+    /// The next piece out of the mixture: constraint, penalties and bias, the draw.
+    fn choose(
+        &self,
+        sequence: &mut Sequence,
+        mix: &mut [f32],
+        before: &mut Before,
+    ) -> Result<UnionId, StepError> {
+        if let Some(penalizer) = &sequence.choosing.penalizer {
+            penalizer.raise(mix);
+        }
+        if let Some(matching) = &mut sequence.matching {
+            matching.mask(mix)?;
+        }
+        if sequence.choosing.logprobs.is_some() {
+            before.keep(mix);
+        }
+        let end = self.union().end().0 as usize;
+        let may_not_end = sequence.choosing.pieces < sequence.choosing.least;
+        if may_not_end && mix.iter().enumerate().any(|(index, &p)| p > 0.0 && index != end) {
+            mix[end] = 0.0;
+        }
+        if let Some(penalizer) = &mut sequence.choosing.penalizer {
+            penalizer.apply(mix);
+        }
+        let index = sequence.sampler.sample(mix).ok_or(StepError::NoMass)?;
+        let id = UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces"));
+        let wanted = sequence.choosing.logprobs;
+        sequence.choosing.score = wanted.map(|wanted| self.score(sequence, before, id, wanted));
+        if let Some(matching) = &mut sequence.matching {
+            matching.commit(id)?;
+        }
+        sequence.choosing.pieces += 1;
+        if let Some(penalizer) = &mut sequence.choosing.penalizer {
+            penalizer.count(id);
+        }
         Ok(id)
+    }
+
+    /// Takes a piece of the prompt into every member's text.
+    pub(super) fn read(&self, sequence: &mut Sequence, id: UnionId, score: Score) {
+        self.commit(sequence, id);
+        sequence.read(id, score);
     }
 
     /// The mixture of those whose turn it is.

@@ -93,12 +93,6 @@ impl ApiError {
             Self::Generate(G::UnknownPiece { .. } | G::Prompt { .. }) => {
                 (StatusCode::BAD_REQUEST, "invalid_prompt")
             }
-            Self::Generate(G::BudgetTooSmall { .. }) => {
-                (StatusCode::BAD_REQUEST, "max_tokens_too_small")
-            }
-            Self::Generate(G::NotServed { .. }) => {
-                (StatusCode::BAD_REQUEST, "unsupported_parameter")
-            }
             Self::Generate(G::Template { .. }) => (StatusCode::BAD_REQUEST, "invalid_messages"),
             Self::Generate(G::Constraint { .. }) => {
                 (StatusCode::BAD_REQUEST, "invalid_response_format")

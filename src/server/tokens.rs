@@ -19,6 +19,7 @@ struct TokenizeRequest {
     model: Option<String>,
     #[schema(value_type = String)]
     prompt: Option<String>,
+    #[schema(ignore)]
     messages: Option<serde_json::Value>,
     return_token_strs: Option<bool>,
 }

@@ -112,7 +112,7 @@ fn ensemble(mood: Mood) -> Arc<Ensemble> {
     Arc::new(Ensemble::new(vec![member(1, false, Mood::Well), member(2, true, mood)]))
 }
 
-fn engine(config: EngineConfig) -> Engine {
+pub(crate) fn engine(config: EngineConfig) -> Engine {
     let models = [("duo", Mood::Well), ("fails", Mood::Fails), ("panics", Mood::Panics)];
     let mut models: Vec<_> = models.map(|(name, mood)| (name.to_owned(), ensemble(mood))).into();
     let settings = Settings { on_failure: OnFailure::Continue, ..Settings::default() };
@@ -125,7 +125,7 @@ fn say(content: &str) -> Prompt {
     Prompt::chat(vec![Message::new(Role::User, content)])
 }
 
-fn request(seed: u64) -> GenerateRequest {
+pub(crate) fn request(seed: u64) -> GenerateRequest {
     GenerateRequest {
         sampling: SamplingParams { seed, ..SamplingParams::default() },
         stop: StopConditions { max_tokens: Some(60), ..StopConditions::default() },

@@ -1,6 +1,6 @@
 //! Models in more than one file: split GGUF, and folders as Hugging Face's libraries save them.
 
-use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path};
+use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path, process::Command};
 
 use candle_core::quantized::gguf_file::{self, Value as Metadata};
 use serde_json::json;
@@ -165,4 +165,27 @@ fn models_that_do_not_fit_the_memory_are_refused_with_the_numbers() {
     let message = error.to_string();
     assert!(message.contains("tiny") && message.contains("memory_limit_mb"), "{message}");
     assert!(message.contains(&format!("({weights} of weights")), "{message}");
+}
+
+#[test]
+fn a_path_works_as_a_models_name() {
+    let (folder, cache) = (folder(), tempfile::tempdir().unwrap());
+    let show = |name: &str| {
+        Command::new(env!("CARGO_BIN_EXE_tutti"))
+            .args(["vocab", "show", name])
+            .env("TUTTI_CACHE", cache.path())
+            .current_dir(cache.path())
+            .output()
+            .unwrap()
+    };
+    let shown = show(folder.path().to_str().unwrap());
+    let text = String::from_utf8(shown.stdout).unwrap();
+    let error = String::from_utf8(shown.stderr).unwrap();
+    assert!(shown.status.success(), "{error}");
+    assert!(text.contains("a union of 95 byte strings"), "{text}");
+
+    let missing = show("./no-such-folder");
+    assert!(!missing.status.success());
+    let error = String::from_utf8(missing.stderr).unwrap();
+    assert!(error.contains("./no-such-folder"), "{error}");
 }

@@ -11,6 +11,7 @@ mod golden;
 mod model;
 mod real;
 mod report;
+mod scores;
 mod scripted;
 mod server;
 mod store;

@@ -14,7 +14,7 @@ use crate::{
         body::JsonBody,
         openapi::{both, both_parts},
         tools::{Toolbox, WireChoice, WireTool},
-        wire::{Fields, ResponseFormat, Rest, StreamOptions, at_least, ignored},
+        wire::{Fields, GUIDED_TWICE, ResponseFormat, Rest, StreamOptions, at_least, ignored},
     },
     tokenizer::chat::Message,
 };
@@ -91,7 +91,7 @@ impl ChatRequest {
         let toolbox = Toolbox::check(functions.collect::<Result<_, _>>()?, tool_choice, parallel)?;
         let format = response_format.map_or(Ok(None), ResponseFormat::check)?;
         if format.is_some() && common.constraint.is_some() {
-            return Err(ApiError::invalid("guided_json", "and `response_format` are one too many"));
+            return Err(ApiError::invalid("response_format", GUIDED_TWICE));
         }
         let constraint = toolbox.calls.constraint().or(format).or(common.constraint);
         let logprobs = logprobs(self.chat.logprobs, self.chat.top_logprobs, common.attribution)?;

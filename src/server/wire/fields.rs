@@ -51,7 +51,10 @@ pub(in crate::server) struct Fields {
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     /// As vLLM names it.
-    guided_json: Option<Value>,
+    pub(super) guided_json: Option<Value>,
+    pub(super) guided_regex: Option<String>,
+    pub(super) guided_grammar: Option<String>,
+    pub(super) guided_choice: Option<Vec<String>>,
     ensemble: Option<WireEnsemble>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -104,9 +107,9 @@ impl Fields {
         }
         let stream = self.stream()?;
         let penalties = self.penalties()?;
+        let constraint = format::guided(&self)?;
         let ensemble = self.ensemble.unwrap_or_default();
         let attribution = ensemble.wants_attribution();
-        let guided = self.guided_json.map(|schema| format::schema_of(Some(schema), "guided_json"));
         Ok(Checked {
             model: self.model.ok_or(ApiError::Missing { param: "model" })?,
             sampling,
@@ -119,7 +122,7 @@ impl Fields {
             },
             choices,
             stream,
-            constraint: guided.transpose()?,
+            constraint,
             fusion: ensemble.check()?,
             attribution,
         })
