@@ -29,7 +29,7 @@
 //! | [`bench`] | times forwards, steps and first tokens; a table of it | know engine, server, sockets |
 //! | [`inspect`] | lays out how members split a text and what they would say next | read files, know engine, server |
 //! | [`server`] | the OpenAI-compatible HTTP API | use candle, do arithmetic |
-//! | [`report`] | plan, sections in parallel, one document | know that there is an ensemble, open sockets |
+//! | [`report`] | plan, sections in parallel, one document; keeps every run | know that there is an ensemble, open sockets |
 //!
 //! Invariants, as absences: no raw `u32` token id crosses a function boundary; no token is a
 //! `String` before the output stage; no sequence state lives in a model; no queue grows without

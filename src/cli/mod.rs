@@ -10,6 +10,7 @@ mod vocab;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::Context;
@@ -85,10 +86,10 @@ enum VocabAction {
     },
 }
 
-pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
     match cli.command {
-        Command::Report(args) => report::run(&config, args),
+        Command::Report(args) => return report::run(&config, args),
         Command::Serve(args) => serve::run(&config, &args),
         Command::Models { action } => models(&config, action),
         Command::Bench(args) => bench::run(&config, &args),
@@ -98,6 +99,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Config => Ok(io::stdout().write_all(config.to_toml().as_bytes())?),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 fn models(config: &Config, action: Option<ModelsAction>) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use tutti::{
     store::Bars,
 };
 
-use super::load;
+use super::{load, report};
 
 /// API keys beside those of the file, between commas.
 const ENV_API_KEYS: &str = "TUTTI_API_KEYS";
@@ -69,6 +69,7 @@ fn server_config(config: &Config) -> anyhow::Result<ServerConfig> {
         cors_origins: settings.cors_origins.iter().map(origin).collect::<Result<_, _>>()?,
         strict_params: settings.strict_params,
         log_prompts: settings.log_prompts,
+        reports: Some(report::runs(config)?),
         grace: Duration::from_secs(settings.grace_seconds.into()),
         ..ServerConfig::default()
     })
@@ -99,8 +100,15 @@ async fn stop_signal() {
     });
 }
 
+/// What asks the process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
 /// Resolves at Ctrl-C or, where there is one, a termination signal.
-async fn signalled() {
+pub(super) async fn signalled() -> Signal {
     let interrupt = async {
         if signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
@@ -116,7 +124,7 @@ async fn signalled() {
     #[cfg(not(unix))]
     let terminate = std::future::pending::<()>();
     tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
+        () = interrupt => Signal::Interrupt,
+        () = terminate => Signal::Terminate,
     }
 }

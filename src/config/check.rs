@@ -55,6 +55,7 @@ fn paths(raw: raw::Paths, folder: &Path) -> Result<Paths, Problem> {
         cache: resolve("paths.cache", raw.cache)?,
         vocab_maps: resolve("paths.vocab_maps", raw.vocab_maps)?,
         models: resolve("paths.models", raw.models)?,
+        data: resolve("paths.data", raw.data)?,
     })
 }
 

@@ -44,6 +44,9 @@ pub struct Paths {
     pub vocab_maps: Option<PathBuf>,
     /// A folder of manifests beside the built-in ones; `None` is `models`.
     pub models: Option<PathBuf>,
+    /// Where reports are kept while and after they are written; `None` is `tutti` of the
+    /// platform's data folder.
+    pub data: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -187,7 +190,7 @@ impl Default for Config {
         Self {
             default_model: "duet".to_owned(),
             load: Vec::new(),
-            paths: Paths { cache: None, vocab_maps: None, models: None },
+            paths: Paths { cache: None, vocab_maps: None, models: None, data: None },
             engine: EngineConfig {
                 device: DeviceConfig::Cpu,
                 threads: None,

@@ -32,7 +32,7 @@ pub(super) fn to_toml(config: &Config) -> String {
     sections.join("\n")
 }
 
-fn paths(Paths { cache, vocab_maps, models }: &Paths) -> String {
+fn paths(Paths { cache, vocab_maps, models, data }: &Paths) -> String {
     format!(
         "# Relative paths start at this file's folder.\n\
          [paths]\n\
@@ -42,10 +42,13 @@ fn paths(Paths { cache, vocab_maps, models }: &Paths) -> String {
          # it is there, else of the cache folder.\n\
          {}\n\
          # A folder of manifests and model files beside the built-in ones. Left out: `models`.\n\
+         {}\n\
+         # Where reports are kept. Left out: `tutti` of the platform's data folder.\n\
          {}\n",
         optional_path("cache", cache.as_deref()),
         optional_path("vocab_maps", vocab_maps.as_deref()),
         optional_path("models", models.as_deref()),
+        optional_path("data", data.as_deref()),
     )
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Paths {
     pub(super) cache: Option<PathBuf>,
     pub(super) vocab_maps: Option<PathBuf>,
     pub(super) models: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

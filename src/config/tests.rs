@@ -36,6 +36,7 @@ load = ["trio"]
 cache = "/var/cache/\"odd\" name"
 vocab_maps = "maps"
 models = "../more"
+data = "kept"
 [engine]
 device = "cuda:1"
 threads = 3
@@ -85,6 +86,7 @@ fn every_key_is_read() {
     assert_eq!(config.paths.cache, Some(PathBuf::from("/var/cache/\"odd\" name")));
     assert_eq!(config.paths.vocab_maps, Some(PathBuf::from("maps")));
     assert_eq!(config.paths.models, Some(PathBuf::from("../more")));
+    assert_eq!(config.paths.data, Some(PathBuf::from("kept")));
     let engine = &config.engine;
     assert_eq!(engine.device, DeviceConfig::Cuda(1));
     assert_eq!(

@@ -137,6 +137,7 @@ impl Generate for Engine {
         let card = |(name, ensemble): &(String, Arc<Ensemble>)| ModelCard {
             name: name.clone(),
             members: ensemble.members().iter().map(|member| member.name.clone()).collect(),
+            fusion: ensemble.described(),
             context_length: ensemble.context_length(),
         };
         self.models.iter().map(card).collect()

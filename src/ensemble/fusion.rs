@@ -253,6 +253,17 @@ impl Fusion {
 }
 
 impl Ensemble {
+    /// Its members, their weights, its rule and its gate in one line, for people and for telling
+    /// whether two ensembles are set alike.
+    pub fn described(&self) -> String {
+        let fusion = self.fusion();
+        let members = self.members().iter().zip(&fusion.weights);
+        let shares: Vec<_> =
+            members.map(|(member, weight)| format!("{weight} {}", member.name)).collect();
+        let gate = fusion.gate.map_or(String::new(), |gate| format!(", gate {gate}"));
+        format!("{}, rule {}{gate}", shares.join(" + "), fusion.rule)
+    }
+
     /// How its members are fused where a request does not say.
     pub fn fusion(&self) -> Fusion {
         self.fusion.clone().settled()

@@ -51,7 +51,7 @@ pub(super) struct Model {
 
 impl Model {
     fn new(card: ModelCard, created: u64) -> Self {
-        let ModelCard { name, members, context_length } = card;
+        let ModelCard { name, members, fusion: _, context_length } = card;
         Self { id: name, object: "model", created, owned_by: "tutti", members, context_length }
     }
 }

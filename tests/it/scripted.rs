@@ -73,6 +73,7 @@ impl Generate for Scripted {
         let card = |name: &str, members: &[&str]| ModelCard {
             name: name.to_owned(),
             members: members.iter().map(|&member| member.to_owned()).collect(),
+            fusion: format!("{}, rule mean", members.join(" + ")),
             context_length: 2048,
         };
         vec![card("duet", &["alpha", "beta"]), card("alpha", &["alpha"]), card("beta", &["beta"])]
