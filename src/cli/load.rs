@@ -120,10 +120,7 @@ pub(super) fn tokenizers(
             }
         }
     }
-    let load = |id: &str| {
-        let path = files.store.ensure(store::find(&files.manifests, id)?, &bar)?;
-        Ok((id.to_owned(), ensemble::load_tokenizer(&path)?))
-    };
+    let load = |id: &str| Ok((id.to_owned(), ensemble::load_tokenizer(&path(id, &files, &bar)?)?));
     ids.into_iter().map(load).collect()
 }
 
@@ -155,14 +152,19 @@ fn fetch(
 ) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let mut paths = BTreeMap::new();
     for member in wanted.iter().flat_map(|ensemble| &ensemble.members) {
-        if is_path(&member.model) {
-            paths.insert(member.model.clone(), PathBuf::from(&member.model));
-        } else if !paths.contains_key(&member.model) {
-            let manifest = store::find(&files.manifests, &member.model)?;
-            paths.insert(member.model.clone(), files.store.ensure(manifest, progress)?);
+        if !paths.contains_key(&member.model) {
+            paths.insert(member.model.clone(), path(&member.model, files, progress)?);
         }
     }
     Ok(paths)
+}
+
+/// Where a model is, which may be its name.
+fn path(model: &str, files: &Files, progress: &dyn Progress) -> anyhow::Result<PathBuf> {
+    if is_path(model) {
+        return Ok(PathBuf::from(model));
+    }
+    Ok(files.store.ensure(store::find(&files.manifests, model)?, progress)?)
 }
 
 /// Where models compute.

@@ -120,12 +120,12 @@ fn place(
 /// # Errors
 /// As [`load_model`].
 pub fn open_model(path: &Path) -> Result<(Checkpoint, Tokenizer), LoadError> {
-    let checkpoint = if path.is_dir() {
-        Checkpoint::from_folder(path)?
-    } else {
-        Checkpoint::from_gguf(&Gguf::open(path)?)?
-    };
-    Ok((checkpoint, load_tokenizer(path)?))
+    if path.is_dir() {
+        return Ok((Checkpoint::from_folder(path)?, load_tokenizer(path)?));
+    }
+    let file = Gguf::open(path)?;
+    let tokenizer = Tokenizer::from_gguf(&file).map_err(unreadable(path))?;
+    Ok((Checkpoint::from_gguf(&file)?, tokenizer))
 }
 
 /// The tokenizer alone of what [`load_model`] loads.
@@ -138,7 +138,11 @@ pub fn load_tokenizer(path: &Path) -> Result<Tokenizer, LoadError> {
     } else {
         Tokenizer::from_gguf(&Gguf::open(path)?)
     };
-    tokenizer.map_err(|source| LoadError::Tokenizer { path: path.to_owned(), source })
+    tokenizer.map_err(unreadable(path))
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(TokenizerError) -> LoadError {
+    |source| LoadError::Tokenizer { path: path.to_owned(), source }
 }
 
 /// Where an ensemble's union map came from.

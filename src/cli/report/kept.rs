@@ -18,7 +18,7 @@ use super::{WHOLE, write::exit_code};
 pub(crate) struct ExportArgs {
     /// A report's id, or the beginning of it
     id: String,
-    /// md, html, json, docx or pdf [default: what the file's name says, else md]
+    /// md, html or json [default: what the file's name says, else md]
     #[arg(long)]
     format: Option<Format>,
     /// The document to write, `-` for the standard output [default: report.FORMAT]

@@ -62,7 +62,7 @@ pub(crate) struct ResumeArgs {
 
 #[derive(clap::Args)]
 struct Output {
-    /// The document to write, as .md, .html, .json, .docx or .pdf; one that is there is replaced
+    /// The document to write, as .md, .html or .json; one that is there is replaced
     /// when the new one is complete
     #[arg(long, value_name = "FILE", default_value = "report.md")]
     out: PathBuf,
