@@ -22,7 +22,7 @@ use serde_json::Value;
 use tutti::{
     bench::{self, Decode, Machine, Plan, median},
     ensemble::{self, Ensemble, LoadedModel, Member},
-    model::{KvFormat, LanguageModel, Pool},
+    model::{Device, LanguageModel, Pool},
 };
 
 const STEPS: usize = 64;
@@ -134,7 +134,7 @@ impl Comparison {
         let pool = Pool::new(threads);
         let models = [("smollm2-135m", real::smollm2()), ("qwen2.5-0.5b", real::qwen())];
         let models = models.map(|(name, path)| {
-            ensemble::load_model(&path, &pool, KvFormat::F16).map(|model| (name, path, model))
+            ensemble::load_model(&path, &pool, &Device::default()).map(|model| (name, path, model))
         });
         let models = models.into_iter().collect::<Result<Vec<_>, _>>()?;
         for (_, _, loaded) in &models {
@@ -142,7 +142,7 @@ impl Comparison {
             bench::prefill(&*loaded.model, 128)?;
         }
         let member = |(name, _, loaded): &(&'static str, PathBuf, LoadedModel)| {
-            let LoadedModel { model, tokenizer } = loaded.clone();
+            let LoadedModel { model, tokenizer, .. } = loaded.clone();
             Member::new((*name).to_owned(), model, tokenizer, 0.5)
         };
         let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocab-maps/duet.map");

@@ -18,11 +18,19 @@ use crate::vocab::{Piece, UnionId, UnionVocab};
 pub enum Constraint {
     /// A JSON document that this schema accepts.
     JsonSchema(Value),
+    /// A text that this regular expression matches from end to end, in the syntax of Rust's
+    /// `regex` crate without look-around and back-references.
+    Regex(String),
+    /// A text of this grammar, in the dialect of Lark that `llguidance` reads; it begins with a
+    /// rule `start`.
+    Grammar(String),
+    /// One of these texts.
+    Choice(Vec<String>),
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConstrainError {
-    #[error("the schema cannot be enforced: {reason}")]
+    #[error("it cannot be enforced: {reason}")]
     Schema { reason: String },
     #[error("the constraint allows nothing after {committed} pieces: {reason}")]
     DeadEnd { committed: usize, reason: String },
@@ -65,9 +73,22 @@ impl Grammars {
     /// If the schema is not one, or uses what cannot be enforced token by token, or nothing can
     /// meet it.
     pub fn start(&self, constraint: &Constraint) -> Result<Matching, ConstrainError> {
-        let Constraint::JsonSchema(schema) = constraint;
-        check(schema)?;
-        let grammar = TopLevelGrammar::from_json_schema(compact(schema)?);
+        let grammar = match constraint {
+            Constraint::JsonSchema(schema) => {
+                check(schema)?;
+                TopLevelGrammar::from_json_schema(compact(schema)?)
+            }
+            Constraint::Regex(regex) => TopLevelGrammar::from_regex(regex),
+            Constraint::Grammar(lark) => TopLevelGrammar::from_lark(lark.clone()),
+            Constraint::Choice(texts) if texts.is_empty() => {
+                let reason = "there is nothing to choose from".to_owned();
+                return Err(ConstrainError::Schema { reason });
+            }
+            Constraint::Choice(texts) => {
+                let texts: Vec<String> = texts.iter().map(|text| escaped(text)).collect();
+                TopLevelGrammar::from_regex(&texts.join("|"))
+            }
+        };
         // The compiler follows references by recursion; an overflow would end the process.
         let compiled = std::thread::scope(|scope| {
             let compile = || self.compile(grammar);
@@ -92,6 +113,18 @@ impl Grammars {
         }
         Ok(Matching { matcher, committed: 0 })
     }
+}
+
+/// The regular expression of this text alone.
+fn escaped(text: &str) -> String {
+    let mut regex = String::with_capacity(text.len());
+    for c in text.chars() {
+        if r"\.+*?()|[]{}^$#&-~/".contains(c) {
+            regex.push('\\');
+        }
+        regex.push(c);
+    }
+    regex
 }
 
 /// What compiling a schema of [`MOST_REFERENCES`] in one chain needs many times over.
@@ -246,9 +279,12 @@ mod tests {
 
     /// Draws pieces with a pseudo-random preference until the constraint is complete.
     fn generate(schema: &Value, seed: u64) -> String {
+        generate_under(&Constraint::JsonSchema(schema.clone()), seed)
+    }
+
+    fn generate_under(constraint: &Constraint, seed: u64) -> String {
         let union = union();
-        let mut matching =
-            Grammars::new(&union).start(&Constraint::JsonSchema(schema.clone())).unwrap();
+        let mut matching = Grammars::new(&union).start(constraint).unwrap();
         let mut sampler = crate::sampling::Sampler::new(crate::sampling::SamplingParams {
             seed,
             ..Default::default()
@@ -358,6 +394,30 @@ mod tests {
         assert!(grammars.start(&chain(999)).is_ok());
         let refused = grammars.start(&chain(5000)).err().unwrap().to_string();
         assert!(refused.contains("5001 `$ref`s"), "{refused}");
+    }
+
+    #[test]
+    fn a_regex_a_grammar_and_a_choice_are_kept() {
+        let choices = ["a|b".to_owned(), "(c)".to_owned(), "é\\".to_owned()];
+        for seed in 0..20 {
+            let text = generate_under(&Constraint::Regex("[ab]{2,4}c?".to_owned()), seed);
+            let body = text.trim_end_matches('c');
+            assert!((2..=4).contains(&body.len()) && text.len() - body.len() <= 1, "{text}");
+            assert!(body.bytes().all(|byte| b"ab".contains(&byte)), "{text}");
+            let lark = "start: \"<\" /[xy]/ rest\nrest: \">\" | \"!\"".to_owned();
+            let text = generate_under(&Constraint::Grammar(lark), seed);
+            assert!(["<x>", "<y>", "<x!", "<y!"].contains(&text.as_str()), "{text}");
+            let text = generate_under(&Constraint::Choice(choices.to_vec()), seed);
+            assert!(choices.contains(&text), "{text}");
+        }
+        let grammars = Grammars::new(&union());
+        for wrong in [
+            Constraint::Regex("(".to_owned()),
+            Constraint::Grammar("begin: \"a\"".to_owned()),
+            Constraint::Choice(Vec::new()),
+        ] {
+            assert!(grammars.start(&wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

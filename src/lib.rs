@@ -5,7 +5,7 @@
 //! ```text
 //! main -> everything
 //! server -> report -> engine -> ensemble -> {model, vocab, sampling, tokenizer, constrain}
-//! bench -> ensemble
+//! bench, inspect -> ensemble
 //! config, store: used by main only; config names what {ensemble, sampling, model} can be set to;
 //! gguf, safetensors -> mapped: leaves under model and tokenizer
 //! isa: a leaf under model and sampling
@@ -27,8 +27,9 @@
 //! | [`ensemble`] | one token step: forward, project, mix, choose, commit | use HTTP, serde, queues |
 //! | [`engine`] | the thread that owns all sequences; [`engine::Generate`] | use axum or wire types |
 //! | [`bench`] | times forwards, steps and first tokens; a table of it | know engine, server, sockets |
+//! | [`inspect`] | lays out how members split a text and what they would say next | read files, know engine, server |
 //! | [`server`] | the OpenAI-compatible HTTP API | use candle, do arithmetic |
-//! | [`report`] | plan, sections in parallel, one document | know that there is an ensemble, open sockets |
+//! | [`report`] | plan, sections in parallel, one document; keeps every run | know that there is an ensemble, open sockets |
 //!
 //! Invariants, as absences: no raw `u32` token id crosses a function boundary; no token is a
 //! `String` before the output stage; no sequence state lives in a model; no queue grows without
@@ -45,7 +46,8 @@
 //! - No candle tensor is on a model's way: weights stay as they lie in the mapped file and are
 //!   multiplied by kernels of our own, whose results are the same bits on every instruction set,
 //!   in every batch and on any number of threads. Candle reads the file and is the oracle of the
-//!   kernels' tests.
+//!   kernels' tests. Only on other devices (`engine.device`) its tensors do the work, and there
+//!   results are the same to rounding only.
 //! - Union ids are the rank of the piece in byte order (`End` last). Ties then break by byte
 //!   string without a second table, and the ids do not depend on the order of the members.
 
@@ -55,6 +57,7 @@ pub mod constrain;
 pub mod engine;
 pub mod ensemble;
 pub mod gguf;
+pub mod inspect;
 mod isa;
 pub mod mapped;
 pub mod model;

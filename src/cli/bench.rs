@@ -17,7 +17,7 @@ use super::load;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// An ensemble, or one model alone; may be given again [default: all there are]
+    /// An ensemble, or one model alone; may be given again [default: the default ensemble and its members]
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,
     /// Write the figures as JSON too; `-` writes them to the output instead of the tables

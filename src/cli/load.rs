@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io, iter,
     num::NonZero,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,11 +12,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use tutti::{
-    config::{Config, EnsembleConfig, MemberConfig},
+    config::{Config, DeviceConfig, EnsembleConfig, MemberConfig},
     engine::{Engine, EngineConfig},
     ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member, Settings},
-    model::Pool,
+    model::{Device, Pool},
     store::{self, Bars, Progress},
+    tokenizer::Tokenizer,
 };
 
 use super::Files;
@@ -26,15 +27,23 @@ fn named(config: &Config) -> Vec<EnsembleConfig> {
     let mut all = config.ensembles.clone();
     for member in config.ensembles.iter().flat_map(|ensemble| &ensemble.members) {
         if !all.iter().any(|known| known.name == member.model) {
-            let alone = EnsembleConfig {
-                name: member.model.clone(),
-                members: vec![MemberConfig::new(&member.model, 1.0)],
-                fusion: Settings::default(),
-            };
-            all.push(alone);
+            all.push(alone(&member.model));
         }
     }
     all
+}
+
+fn alone(model: &str) -> EnsembleConfig {
+    EnsembleConfig {
+        name: model.to_owned(),
+        members: vec![MemberConfig::new(model, 1.0)],
+        fusion: Settings::default(),
+    }
+}
+
+/// Whether a model's name is a file or folder of the user's own, which needs no manifest.
+fn is_path(name: &str) -> bool {
+    name.contains(['/', '\\']) && Path::new(name).exists()
 }
 
 /// What is ready to run, each once, in the configuration's order.
@@ -42,32 +51,41 @@ pub(super) struct Loaded {
     pub(super) ensembles: Vec<(String, Arc<Ensemble>)>,
     /// What it took, the fetching of files not counted.
     pub(super) time: Duration,
-    /// The size of the weights' files.
+    /// The size of the weights.
     pub(super) bytes: u64,
 }
 
-/// Loads what the named ones need, everything if none is named; fetches the files that are
-/// missing.
+/// Loads the named ones, or else the default ensemble and each of its members alone; fetches the
+/// files that are missing.
 pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Loaded> {
     let mut wanted = named(config);
     for name in names {
+        if is_path(name) && !wanted.iter().any(|known| known.name == *name) {
+            wanted.push(alone(name));
+        }
         if !wanted.iter().any(|known| known.name == *name) {
             let known: Vec<_> = wanted.iter().map(|known| known.name.as_str()).collect();
             bail!("there is no ensemble or model `{name}`; there are: {}", known.join(", "));
         }
     }
-    wanted.retain(|known| names.is_empty() || names.contains(&known.name.as_str()));
+    let default = with_members(config, &config.default_model);
+    wanted.retain(|known| match names {
+        [] => default.contains(&known.name.as_str()),
+        names => names.contains(&known.name.as_str()),
+    });
     // A member of weight 0 is never run, so it is neither fetched nor loaded for its ensemble.
     for ensemble in &mut wanted {
         ensemble.members.retain(|member| member.weight > 0.0);
     }
+    let device = device(config)?;
     let files = Files::open(config)?;
     let bar = bars.bar();
     let paths = fetch(&wanted, &files, &bar)?;
-    let file = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
-    let bytes = paths.values().map(file).sum();
     let since = Instant::now();
-    let models = models(config, paths)?;
+    let pool = Pool::new(threads(config)?);
+    let limit = config.engine.memory_limit_mb.map(|limit| limit * 1_000_000);
+    let models = ensemble::load_models(paths, &pool, &device, limit)?;
+    let bytes = models.values().map(|loaded| loaded.weight_bytes).sum();
     let maps = map_folder(config, &files.cache);
     let mut ensembles = Vec::new();
     for ensemble in &wanted {
@@ -80,8 +98,41 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     Ok(Loaded { ensembles, time, bytes })
 }
 
-/// Loads what `model` needs, or everything, and starts an engine with it.
-pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyhow::Result<Engine> {
+/// The tokenizers of the named models and of the members of the named ensembles, each once. A model
+/// need be in no ensemble; weights are not read.
+pub(super) fn tokenizers(
+    config: &Config,
+    names: &[&str],
+    bars: &Bars,
+) -> anyhow::Result<Vec<(String, Tokenizer)>> {
+    let files = Files::open(config)?;
+    let bar = bars.bar();
+    let mut ids: Vec<&str> = Vec::new();
+    for name in names {
+        let ensemble = config.ensembles.iter().find(|ensemble| ensemble.name == *name);
+        let members = ensemble.map_or_else(
+            || vec![*name],
+            |ensemble| ensemble.members.iter().map(|member| member.model.as_str()).collect(),
+        );
+        for id in members {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+    }
+    let load = |id: &str| Ok((id.to_owned(), ensemble::load_tokenizer(&path(id, &files, &bar)?)?));
+    ids.into_iter().map(load).collect()
+}
+
+/// An ensemble and each of its members, by the names they can be asked for.
+pub(super) fn with_members<'a>(config: &'a Config, name: &'a str) -> Vec<&'a str> {
+    let ensemble = config.ensembles.iter().find(|ensemble| ensemble.name == name);
+    let members = ensemble.into_iter().flat_map(|ensemble| &ensemble.members);
+    iter::once(name).chain(members.map(|member| member.model.as_str())).collect()
+}
+
+/// Loads what [`ensembles`] does and starts an engine with it.
+pub(super) fn engine(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Engine> {
     let engine = &config.engine;
     let settings = EngineConfig {
         max_sequences: engine.max_sequences,
@@ -89,8 +140,8 @@ pub(super) fn engine(config: &Config, model: Option<&str>, bars: &Bars) -> anyho
         prefill_chunk: engine.prefill_chunk,
         kept_tokens: engine.kept_tokens,
     };
-    Engine::start(ensembles(config, model.as_slice(), bars)?.ensembles, settings)
-        .context("cannot start the engine")
+    let loaded = ensembles(config, names, bars)?;
+    Engine::start(loaded.ensembles, settings).context("cannot start the engine")
 }
 
 /// The file of each model that is needed.
@@ -102,21 +153,28 @@ fn fetch(
     let mut paths = BTreeMap::new();
     for member in wanted.iter().flat_map(|ensemble| &ensemble.members) {
         if !paths.contains_key(&member.model) {
-            let manifest = store::find(&files.manifests, &member.model)?;
-            paths.insert(member.model.clone(), files.store.ensure(manifest, progress)?);
+            paths.insert(member.model.clone(), path(&member.model, files, progress)?);
         }
     }
     Ok(paths)
 }
 
-/// All models share one pool of threads.
-fn models(
-    config: &Config,
-    paths: BTreeMap<String, PathBuf>,
-) -> anyhow::Result<BTreeMap<String, LoadedModel>> {
-    let pool = Pool::new(threads(config)?);
-    let load = |path: &Path| ensemble::load_model(path, &pool, config.engine.kv_cache);
-    paths.into_iter().map(|(id, path)| Ok((id, load(&path)?))).collect()
+/// Where a model is, which may be its name.
+fn path(model: &str, files: &Files, progress: &dyn Progress) -> anyhow::Result<PathBuf> {
+    if is_path(model) {
+        return Ok(PathBuf::from(model));
+    }
+    Ok(files.store.ensure(store::find(&files.manifests, model)?, progress)?)
+}
+
+/// Where models compute.
+fn device(config: &Config) -> anyhow::Result<Device> {
+    match config.engine.device {
+        DeviceConfig::Cpu => Ok(Device::Cpu(config.engine.kv_cache)),
+        DeviceConfig::Cuda(index) => Device::cuda(index),
+        DeviceConfig::Metal => Device::metal(),
+    }
+    .context("cannot use `engine.device`")
 }
 
 /// How many threads compute.
@@ -128,7 +186,7 @@ pub(super) fn threads(config: &Config) -> io::Result<NonZero<usize>> {
 
 fn members(ensemble: &EnsembleConfig, models: &BTreeMap<String, LoadedModel>) -> Vec<Member> {
     let member = |member: &MemberConfig| {
-        let LoadedModel { model, tokenizer } = models[&member.model].clone();
+        let LoadedModel { model, tokenizer, .. } = models[&member.model].clone();
         Member {
             primary: member.primary,
             temperature: member.temperature as f32,

@@ -1,6 +1,7 @@
 //! The subcommands: each opens what it needs and calls one function of the library.
 
 mod bench;
+mod inspect;
 mod load;
 mod report;
 mod serve;
@@ -9,6 +10,7 @@ mod vocab;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::Context;
@@ -51,7 +53,9 @@ enum Command {
     },
     /// Measure how fast models and ensembles are here, and where the time goes
     Bench(bench::Args),
-    /// Show what an ensemble's union vocabulary consists of
+    /// Show how models split a text, and what they would say next, each and together
+    Inspect(inspect::Args),
+    /// Show what the union of some vocabularies consists of
     Vocab {
         #[command(subcommand)]
         action: VocabAction,
@@ -73,26 +77,29 @@ enum ModelsAction {
 enum VocabAction {
     /// Sizes, overlaps, shares, and pieces that only one member has
     Show {
-        /// An ensemble's name, or one model's id
-        ensemble: String,
+        /// Ensembles, whose members are meant, and models
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
         /// How many of the pieces that only one member has are shown
         #[arg(long, default_value_t = 12)]
         examples: usize,
     },
 }
 
-pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
     match cli.command {
-        Command::Report(args) => report::run(&config, args),
+        Command::Report(args) => return report::run(&config, args),
         Command::Serve(args) => serve::run(&config, &args),
         Command::Models { action } => models(&config, action),
         Command::Bench(args) => bench::run(&config, &args),
-        Command::Vocab { action: VocabAction::Show { ensemble, examples } } => {
-            vocab::show(&config, &ensemble, examples)
+        Command::Inspect(args) => inspect::run(&config, &args),
+        Command::Vocab { action: VocabAction::Show { names, examples } } => {
+            vocab::show(&config, &names, examples)
         }
         Command::Config => Ok(io::stdout().write_all(config.to_toml().as_bytes())?),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 fn models(config: &Config, action: Option<ModelsAction>) -> anyhow::Result<()> {

@@ -12,13 +12,17 @@ use tutti::{
     store::Bars,
 };
 
-use super::load;
+use super::{load, report};
 
 /// API keys beside those of the file, between commas.
 const ENV_API_KEYS: &str = "TUTTI_API_KEYS";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// An ensemble with its members, or a member alone; may be given again [default: what the
+    /// configuration says, else the default ensemble]
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
     /// The address to listen on [default: 127.0.0.1]
     #[arg(long)]
     host: Option<String>,
@@ -41,7 +45,9 @@ async fn serve(config: &Config, args: &Args) -> anyhow::Result<()> {
         format!("cannot listen on {host}:{port}; choose another with --host and --port")
     })?;
     let server = server_config(config)?;
-    let engine = Arc::new(load::engine(config, None, &Bars::stderr())?);
+    let named = if args.model.is_empty() { &config.load } else { &args.model };
+    let names: Vec<&str> = named.iter().flat_map(|name| load::with_members(config, name)).collect();
+    let engine = Arc::new(load::engine(config, &names, &Bars::stderr())?);
     let names: Vec<_> = engine.models().into_iter().map(|card| card.name).collect();
     let (mut out, address) = (std::io::stdout(), listener.local_addr()?);
     writeln!(out, "serving {} on http://{address}/v1", names.join(", "))?;
@@ -63,6 +69,7 @@ fn server_config(config: &Config) -> anyhow::Result<ServerConfig> {
         cors_origins: settings.cors_origins.iter().map(origin).collect::<Result<_, _>>()?,
         strict_params: settings.strict_params,
         log_prompts: settings.log_prompts,
+        reports: Some(report::runs(config)?),
         grace: Duration::from_secs(settings.grace_seconds.into()),
         ..ServerConfig::default()
     })
@@ -93,8 +100,15 @@ async fn stop_signal() {
     });
 }
 
+/// What asks the process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
 /// Resolves at Ctrl-C or, where there is one, a termination signal.
-async fn signalled() {
+pub(super) async fn signalled() -> Signal {
     let interrupt = async {
         if signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
@@ -110,7 +124,7 @@ async fn signalled() {
     #[cfg(not(unix))]
     let terminate = std::future::pending::<()>();
     tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
+        () = interrupt => Signal::Interrupt,
+        () = terminate => Signal::Terminate,
     }
 }

@@ -2,28 +2,42 @@
 
 use std::io::{self, Write};
 
-use tutti::{config::Config, ensemble::Ensemble, store::Bars, vocab::VocabSummary};
+use tutti::{
+    config::Config,
+    ensemble,
+    store::Bars,
+    vocab::{UnionVocab, VocabSummary},
+};
 
 use super::load;
 
-pub(super) fn show(config: &Config, name: &str, examples: usize) -> anyhow::Result<()> {
-    let loaded = load::ensembles(config, &[name], &Bars::stderr())?;
-    let (_, ensemble) =
-        loaded.ensembles.first().expect("a name that is not known is an error above");
-    Ok(write(name, ensemble, examples, &mut io::stdout())?)
+pub(super) fn show(config: &Config, names: &[String], examples: usize) -> anyhow::Result<()> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let tokenizers = load::tokenizers(config, &names, &Bars::stderr())?;
+    let vocabularies: Vec<_> = tokenizers
+        .iter()
+        .map(|(_, tokenizer)| ensemble::vocabulary(tokenizer, tokenizer.len()))
+        .collect();
+    let (union, maps) = UnionVocab::build(&vocabularies);
+    let summary = VocabSummary::new(&union, &maps, examples);
+    let members: Vec<&str> = tokenizers.iter().map(|(name, _)| name.as_str()).collect();
+    Ok(write(&names.join(", "), &members, &summary, &mut io::stdout())?)
 }
 
-fn write(name: &str, ensemble: &Ensemble, examples: usize, out: &mut impl Write) -> io::Result<()> {
-    let summary = VocabSummary::new(ensemble.union(), ensemble.maps(), examples);
-    let names: Vec<&str> = ensemble.members().iter().map(|member| member.name.as_str()).collect();
+fn write(
+    title: &str,
+    names: &[&str],
+    summary: &VocabSummary,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max(6);
     let percent = |part: usize| 100.0 * part as f64 / summary.union as f64;
-    writeln!(out, "{name}: a union of {} byte strings and the end of the text", summary.union)?;
+    writeln!(out, "{title}: a union of {} byte strings and the end of the text", summary.union)?;
     writeln!(out, "{} ({:.1} %) are in every member\n", summary.common, percent(summary.common))?;
     writeln!(
         out,
         "{:width$}  {:>7}  {:>7}  {:>7}  {:>9}  {:>6}  {:>6}",
-        "member", "logits", "strings", "share", "only here", "stops", "masked"
+        "member", "tokens", "strings", "share", "only here", "stops", "masked"
     )?;
     for (name, member) in names.iter().zip(&summary.members) {
         writeln!(

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Config, ConfigError, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings, raw,
+    Config, ConfigError, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, Paths,
+    ServerSettings, raw,
 };
 use crate::{
-    ensemble::{OnFailure, Rule, Settings},
+    ensemble::{OnFailure, Rule, Settings, Weighting, WeightingError},
     model::KvFormat,
     sampling::SamplingParams,
 };
@@ -35,6 +36,7 @@ fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
     };
     Ok(Config {
         default_model: default_model(raw.default, &ensembles)?,
+        load: load(raw.load, &ensembles)?,
         paths: paths(raw.paths, folder)?,
         engine: engine(&raw.engine, &defaults.engine)?,
         sampling: sampling(&raw.sampling, &defaults.sampling)?,
@@ -54,6 +56,7 @@ fn paths(raw: raw::Paths, folder: &Path) -> Result<Paths, Problem> {
         cache: resolve("paths.cache", raw.cache)?,
         vocab_maps: resolve("paths.vocab_maps", raw.vocab_maps)?,
         models: resolve("paths.models", raw.models)?,
+        data: resolve("paths.data", raw.data)?,
     })
 }
 
@@ -63,6 +66,7 @@ fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Pr
         value => Ok(value.unwrap_or(default)),
     };
     Ok(EngineConfig {
+        device: raw.device.as_deref().map_or(Ok(defaults.device), device)?,
         threads: raw.threads.map_or(defaults.threads, |threads| (threads > 0).then_some(threads)),
         max_sequences: at_least_one(
             "engine.max_sequences",
@@ -76,16 +80,36 @@ fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Pr
             defaults.prefill_chunk,
         )?,
         kept_tokens: raw.kept_tokens.unwrap_or(defaults.kept_tokens),
-        kv_cache: match raw.kv_cache.as_deref() {
-            None => defaults.kv_cache,
-            Some("f16") => KvFormat::F16,
-            Some("q8") => KvFormat::Q8,
-            Some(other) => {
-                let reason = format!("is `{other}`; it must be f16 or q8");
-                return Err(problem("engine.kv_cache", reason));
-            }
-        },
+        kv_cache: kv_cache(raw, defaults.kv_cache)?,
+        memory_limit_mb: raw.memory_limit_mb.filter(|&limit| limit > 0),
     })
+}
+
+fn kv_cache(raw: &raw::Engine, default: KvFormat) -> Result<KvFormat, Problem> {
+    let key = "engine.kv_cache";
+    match raw.kv_cache.as_deref() {
+        None => Ok(default),
+        Some("f16") => Ok(KvFormat::F16),
+        Some("q8") if raw.device.as_deref().is_some_and(|device| device != "cpu") => {
+            Err(problem(key, "is q8, which only the device `cpu` keeps; it must be f16"))
+        }
+        Some("q8") => Ok(KvFormat::Q8),
+        Some(other) => Err(problem(key, format!("is `{other}`; it must be f16 or q8"))),
+    }
+}
+
+fn device(name: &str) -> Result<DeviceConfig, Problem> {
+    let (kind, index) = name.split_once(':').map_or((name, None), |(a, b)| (a, Some(b)));
+    match (kind, index.map(str::parse)) {
+        ("cpu", None) => Ok(DeviceConfig::Cpu),
+        ("cuda", None) => Ok(DeviceConfig::Cuda(0)),
+        ("cuda", Some(Ok(index))) => Ok(DeviceConfig::Cuda(index)),
+        ("metal", None) => Ok(DeviceConfig::Metal),
+        _ => {
+            let reason = format!("is {name:?}; use \"cpu\", \"cuda\", \"cuda:1\" or \"metal\"");
+            Err(problem("engine.device", reason))
+        }
+    }
 }
 
 fn sampling(raw: &raw::Sampling, defaults: &SamplingParams) -> Result<SamplingParams, Problem> {
@@ -197,6 +221,7 @@ fn ensemble(raw: raw::Ensemble, at: &str) -> Result<EnsembleConfig, Problem> {
     normalise(&mut members, at)?;
     let settings = Settings {
         rule: rule(raw.rule, raw.floor, at)?,
+        weights: weighting(raw.weights.as_deref(), at)?,
         gate: gate(raw.gate, at)?,
         on_failure: on_failure(raw.on_failure.as_deref(), at)?,
     };
@@ -250,6 +275,11 @@ fn rule(raw: Option<String>, floor: Option<f64>, at: &str) -> Result<Rule, Probl
     floor.map_or(Ok(rule), with).map_err(|error| problem(format!("{at}.floor"), error.to_string()))
 }
 
+fn weighting(raw: Option<&str>, at: &str) -> Result<Weighting, Problem> {
+    let parsed = raw.map_or(Ok(Weighting::default()), str::parse);
+    parsed.map_err(|error: WeightingError| problem(format!("{at}.weights"), error.to_string()))
+}
+
 fn gate(raw: Option<f64>, at: &str) -> Result<Option<f64>, Problem> {
     match raw {
         Some(gate) if !gate.is_finite() || gate < 0.0 => {
@@ -290,12 +320,20 @@ fn normalise(members: &mut [MemberConfig], at: &str) -> Result<(), Problem> {
 fn default_model(raw: Option<String>, ensembles: &[EnsembleConfig]) -> Result<String, Problem> {
     let first = || ensembles.first().map(|ensemble| ensemble.name.clone());
     let name = raw.or_else(first).unwrap_or_default();
+    known("default", name, ensembles)
+}
+
+fn load(raw: Option<Vec<String>>, ensembles: &[EnsembleConfig]) -> Result<Vec<String>, Problem> {
+    raw.unwrap_or_default().into_iter().map(|name| known("load", name, ensembles)).collect()
+}
+
+fn known(key: &str, name: String, ensembles: &[EnsembleConfig]) -> Result<String, Problem> {
     let known = ensembles.iter().any(|ensemble| ensemble.name == name)
         || members(ensembles).any(|member| member.model == name);
     if known {
         Ok(name)
     } else {
-        Err(problem("default", format!("is `{name}`, which is no ensemble here and no member")))
+        Err(problem(key, format!("is `{name}`, which is no ensemble here and no member")))
     }
 }
 

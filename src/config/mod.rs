@@ -24,6 +24,9 @@ pub const ENV_CACHE: &str = "TUTTI_CACHE";
 pub struct Config {
     /// What commands use when no model is named: an ensemble, or a member alone.
     pub default_model: String,
+    /// What `tutti serve` loads: ensembles, each with its members, and members alone; empty is the
+    /// default.
+    pub load: Vec<String>,
     pub paths: Paths,
     pub engine: EngineConfig,
     /// For requests that leave a field out. The seed is not a setting.
@@ -42,10 +45,14 @@ pub struct Paths {
     pub vocab_maps: Option<PathBuf>,
     /// A folder of manifests beside the built-in ones; `None` is `models`.
     pub models: Option<PathBuf>,
+    /// Where reports are kept while and after they are written; `None` is `tutti` of the
+    /// platform's data folder.
+    pub data: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineConfig {
+    pub device: DeviceConfig,
     /// Threads that compute; `None` is one a core.
     pub threads: Option<usize>,
     /// Sequences that run at once.
@@ -58,6 +65,18 @@ pub struct EngineConfig {
     pub kept_tokens: usize,
     /// How every model keeps keys and values.
     pub kv_cache: KvFormat,
+    /// The most memory, in MB, that models may be loaded into; `None` is what is free.
+    pub memory_limit_mb: Option<u64>,
+}
+
+/// Where models compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceConfig {
+    Cpu,
+    /// An NVIDIA card by its number.
+    Cuda(usize),
+    /// The graphics processor of a Mac.
+    Metal,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -173,14 +192,17 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             default_model: "duet".to_owned(),
-            paths: Paths { cache: None, vocab_maps: None, models: None },
+            load: Vec::new(),
+            paths: Paths { cache: None, vocab_maps: None, models: None, data: None },
             engine: EngineConfig {
+                device: DeviceConfig::Cpu,
                 threads: None,
                 max_sequences: 8,
                 queue: 64,
                 prefill_chunk: 128,
                 kept_tokens: 4096,
                 kv_cache: KvFormat::default(),
+                memory_limit_mb: None,
             },
             sampling: SamplingParams {
                 temperature: 0.7,
@@ -201,17 +223,28 @@ impl Default for Config {
                 log_prompts: false,
                 grace_seconds: 10,
             },
-            ensembles: vec![EnsembleConfig {
-                name: "duet".to_owned(),
-                members: vec![
-                    // The smaller model is the better one of plain prose; the larger follows
-                    // instructions, and knows markdown and code. From 0.6 on for the smaller, code
-                    // blocks came out broken; from 0.3 on it is hardly heard.
-                    MemberConfig::new("smollm2-135m-instruct", 0.4),
-                    MemberConfig::new("qwen2.5-coder-0.5b-instruct", 0.6),
-                ],
-                fusion: Settings::default(),
-            }],
+            ensembles: vec![
+                EnsembleConfig {
+                    name: "duet".to_owned(),
+                    members: vec![
+                        // The smaller model is the better one of plain prose; the larger follows
+                        // instructions, and knows markdown and code. From 0.6 on for the smaller, code
+                        // blocks came out broken; from 0.3 on it is hardly heard.
+                        MemberConfig::new("smollm2-135m-instruct", 0.4),
+                        MemberConfig::new("qwen2.5-coder-0.5b-instruct", 0.6),
+                    ],
+                    fusion: Settings::default(),
+                },
+                EnsembleConfig {
+                    name: "trio".to_owned(),
+                    members: vec![
+                        MemberConfig::new("smollm2-135m-instruct", 0.2),
+                        MemberConfig::new("qwen2.5-coder-0.5b-instruct", 0.3),
+                        MemberConfig::new("qwen2.5-coder-1.5b-instruct", 0.5),
+                    ],
+                    fusion: Settings::default(),
+                },
+            ],
         }
     }
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use toml::Value;
 
-use super::{Config, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings};
+use super::{
+    Config, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings,
+};
 use crate::{
     ensemble::{OnFailure, Settings},
     model::KvFormat,
@@ -15,8 +17,12 @@ pub(super) fn to_toml(config: &Config) -> String {
     let mut sections = vec![
         format!(
             "# What is used when no model is named: an ensemble, or a member alone.\n\
-             default = {}\n",
-            quoted(&config.default_model)
+             default = {}\n\
+             # What `tutti serve` loads: ensembles, each with its members, and members alone. Empty:\n\
+             # the default.\n\
+             load = [{}]\n",
+            quoted(&config.default_model),
+            config.load.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
         ),
         paths(&config.paths),
         engine(&config.engine),
@@ -27,7 +33,7 @@ pub(super) fn to_toml(config: &Config) -> String {
     sections.join("\n")
 }
 
-fn paths(Paths { cache, vocab_maps, models }: &Paths) -> String {
+fn paths(Paths { cache, vocab_maps, models, data }: &Paths) -> String {
     format!(
         "# Relative paths start at this file's folder.\n\
          [paths]\n\
@@ -37,23 +43,43 @@ fn paths(Paths { cache, vocab_maps, models }: &Paths) -> String {
          # it is there, else of the cache folder.\n\
          {}\n\
          # A folder of manifests and model files beside the built-in ones. Left out: `models`.\n\
+         {}\n\
+         # Where reports are kept. Left out: `tutti` of the platform's data folder.\n\
          {}\n",
         optional_path("cache", cache.as_deref()),
         optional_path("vocab_maps", vocab_maps.as_deref()),
         optional_path("models", models.as_deref()),
+        optional_path("data", data.as_deref()),
     )
 }
 
 fn engine(engine: &EngineConfig) -> String {
-    let EngineConfig { threads, max_sequences, queue, prefill_chunk, kept_tokens, kv_cache } =
-        engine;
-    let threads = threads.unwrap_or(0);
+    let EngineConfig {
+        device,
+        threads,
+        max_sequences,
+        queue,
+        prefill_chunk,
+        kept_tokens,
+        kv_cache,
+        memory_limit_mb,
+    } = engine;
+    let memory_limit_mb = memory_limit_mb.unwrap_or(0);
     let kv_cache = match kv_cache {
         KvFormat::F16 => "f16",
         KvFormat::Q8 => "q8",
     };
+    let threads = threads.unwrap_or(0);
+    let device = quoted(&match device {
+        DeviceConfig::Cpu => "cpu".to_owned(),
+        DeviceConfig::Cuda(index) => format!("cuda:{index}"),
+        DeviceConfig::Metal => "metal".to_owned(),
+    });
     format!(
         "[engine]\n\
+         # \"cpu\", or \"cuda\", \"cuda:1\" ... or \"metal\" in a program built with that feature. Only on\n\
+         # the cpu are seeded results the same bits whatever else is running.\n\
+         device = {device}\n\
          # Threads that compute; 0 is one a core.\n\
          threads = {threads}\n\
          # Sequences that run at once.\n\
@@ -68,7 +94,10 @@ fn engine(engine: &EngineConfig) -> String {
          # How keys and values are kept: \"f16\"; \"q8\" takes 53 % of the memory\n\
          # (6.5 instead of 12.3 MB per 1000 tokens of the 0.5B model), and moves log-probabilities\n\
          # of single tokens by 0.1 in the mean and the perplexity by 1 %.\n\
-         kv_cache = \"{kv_cache}\"\n"
+         kv_cache = \"{kv_cache}\"\n\
+         # Models that need more megabytes, weights and one full context each, are not loaded; 0 is\n\
+         # what is free.\n\
+         memory_limit_mb = {memory_limit_mb}\n"
     )
 }
 
@@ -123,7 +152,7 @@ fn server(server: &ServerSettings) -> String {
 }
 
 fn ensemble(ensemble: &EnsembleConfig) -> String {
-    let Settings { rule, gate, on_failure } = &ensemble.fusion;
+    let Settings { rule, weights, gate, on_failure } = &ensemble.fusion;
     let floor = match rule.floor() {
         // Of the shortest digits that give the same 32 bits.
         Some(floor) => format!("floor = {floor:?}"),
@@ -142,6 +171,9 @@ fn ensemble(ensemble: &EnsembleConfig) -> String {
          [[ensemble]]\n\
          name = {}\n\
          members = [\n{}]\n\
+         # \"fixed\", or moved from there by how well each foresees the text: that of the \"prompt\", or\n\
+         # what has been written, \"online\".\n\
+         weights = \"{weights}\"\n\
          # How their probabilities become one: mean, power:R with R from 0 to 1, geometric, max or\n\
          # majority.\n\
          rule = \"{rule}\"\n\

@@ -8,6 +8,7 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) default: Option<String>,
+    pub(super) load: Option<Vec<String>>,
     pub(super) paths: Paths,
     pub(super) engine: Engine,
     pub(super) sampling: Sampling,
@@ -21,17 +22,20 @@ pub(super) struct Paths {
     pub(super) cache: Option<PathBuf>,
     pub(super) vocab_maps: Option<PathBuf>,
     pub(super) models: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Engine {
+    pub(super) device: Option<String>,
     pub(super) threads: Option<usize>,
     pub(super) max_sequences: Option<usize>,
     pub(super) queue: Option<usize>,
     pub(super) prefill_chunk: Option<usize>,
     pub(super) kept_tokens: Option<usize>,
     pub(super) kv_cache: Option<String>,
+    pub(super) memory_limit_mb: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +67,7 @@ pub(super) struct Server {
 pub(super) struct Ensemble {
     pub(super) name: String,
     pub(super) members: Vec<Member>,
+    pub(super) weights: Option<String>,
     pub(super) rule: Option<String>,
     pub(super) floor: Option<f64>,
     pub(super) gate: Option<f64>,

@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, EnsembleConfig, MemberConfig};
+use super::{Config, ConfigError, DeviceConfig, EnsembleConfig, MemberConfig};
 use crate::{
-    ensemble::{OnFailure, Rule, Settings},
+    ensemble::{OnFailure, Rule, Settings, Weighting},
     model::KvFormat,
 };
 
@@ -34,17 +34,21 @@ fn the_default_ensemble_is_the_duet() {
 
 const FULL: &str = r#"
 default = "trio"
+load = ["trio"]
 [paths]
 cache = "/var/cache/\"odd\" name"
 vocab_maps = "maps"
 models = "../more"
+data = "kept"
 [engine]
+device = "cuda:1"
 threads = 3
 max_sequences = 4
 queue = 5
 prefill_chunk = 6
 kept_tokens = 7
 kv_cache = "q8"
+memory_limit_mb = 8
 [sampling]
 temperature = 0.1
 top_k = 40
@@ -70,6 +74,7 @@ members = [
     { model = "c", role = "primary", temperature = 1.5, system = "Say \"hm\".\nThen\tgo on." },
     { model = "d" },
 ]
+weights = "online"
 rule = "power:0.5"
 floor = 0.125
 gate = 0.75
@@ -80,10 +85,14 @@ on_failure = "continue"
 fn every_key_is_read() {
     let config = parse(FULL).unwrap();
     assert_eq!(config.default_model, "trio");
+    assert_eq!(config.load, ["trio"]);
+    assert_eq!(config.engine.memory_limit_mb, Some(8));
     assert_eq!(config.paths.cache, Some(PathBuf::from("/var/cache/\"odd\" name")));
     assert_eq!(config.paths.vocab_maps, Some(PathBuf::from("maps")));
     assert_eq!(config.paths.models, Some(PathBuf::from("../more")));
+    assert_eq!(config.paths.data, Some(PathBuf::from("kept")));
     let engine = &config.engine;
+    assert_eq!(engine.device, DeviceConfig::Cuda(1));
     assert_eq!(
         (
             engine.threads,
@@ -118,7 +127,12 @@ fn every_key_is_read() {
         MemberConfig { primary: true, temperature: 1.5, system, ..MemberConfig::new("c", 0.5) };
     assert_eq!(members[..], [first, MemberConfig::new("d", 0.5)]);
     let rule = Rule::Power { exponent: 0.5, floor: 0.125 };
-    let expected = Settings { rule, gate: Some(0.75), on_failure: OnFailure::Continue };
+    let expected = Settings {
+        rule,
+        weights: Weighting::Online,
+        gate: Some(0.75),
+        on_failure: OnFailure::Continue,
+    };
     assert_eq!(*fusion, expected);
 }
 
@@ -128,6 +142,21 @@ fn weights_add_up_to_one() {
     let weights: Vec<f64> = config.ensembles[0].members.iter().map(|m| m.weight).collect();
     for (weight, expected) in weights.iter().zip([1.0 / 3.2, 1.5 / 3.2, 0.7 / 3.2]) {
         assert!((weight - expected).abs() < 1e-12, "{weights:?}");
+    }
+}
+
+#[test]
+fn a_device_has_a_name_and_perhaps_a_number() {
+    let device = |name: &str| {
+        parse(&format!("[engine]\ndevice = \"{name}\"")).map(|config| config.engine.device)
+    };
+    assert_eq!(device("cpu").unwrap(), DeviceConfig::Cpu);
+    assert_eq!(device("cuda").unwrap(), DeviceConfig::Cuda(0));
+    assert_eq!(device("cuda:12").unwrap(), DeviceConfig::Cuda(12));
+    assert_eq!(device("metal").unwrap(), DeviceConfig::Metal);
+    for name in ["", "gpu", "CUDA", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "metal:1"] {
+        let error = device(name).unwrap_err().to_string();
+        assert!(error.contains("engine.device") && error.contains(&format!("{name:?}")), "{error}");
     }
 }
 
@@ -224,6 +253,7 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         (ensemble("{ model = \"a\" }") + "\nrule = \"median\"", "ensemble[0].rule"),
         (ensemble("{ model = \"a\" }") + "\nfloor = 0.1", "ensemble[0].floor"),
         (ensemble("{ model = \"a\" }") + "\nrule = \"geometric\"\nfloor = 2", "ensemble[0].floor"),
+        (ensemble("{ model = \"a\" }") + "\nweights = \"free\"", "ensemble[0].weights"),
         (ensemble("{ model = \"a\" }") + "\ngate = -0.5", "ensemble[0].gate"),
         (ensemble("{ model = \"a\" }") + "\non_failure = \"stop\"", "ensemble[0].on_failure"),
         (ensemble("{ model = \"e\" }"), "ensemble[0].name"),

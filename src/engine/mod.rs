@@ -4,6 +4,7 @@
 //! places and get events through a bounded channel each; nothing is shared but the immutable
 //! ensembles, so there is no lock. A request is cancelled by dropping its [`Generation`].
 
+mod counters;
 mod output;
 mod request;
 mod worker;
@@ -19,10 +20,12 @@ use std::{
 
 pub use crate::{
     ensemble::{
-        FusionRequest, Logprobs, Rule, RuleError, Score, ScoredAlternative, Vote, WeightsRequest,
+        FusionRequest, Logprobs, Rule, RuleError, Score, ScoredAlternative, Vote, Weighting,
+        WeightsRequest,
     },
     vocab::{Piece, UnionId, UnionVocab},
 };
+pub use counters::{Counters, MemberCounters, ModelCounters};
 pub use request::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt,
     ScoredPiece, StopConditions, Usage,
@@ -32,11 +35,12 @@ use tokio::sync::mpsc;
 use crate::{
     constrain::ConstrainError,
     engine::{
+        counters::Tally,
         output::Output,
         worker::{Job, Worker},
     },
     ensemble::{Ensemble, Fusion, FusionError, Prompts, Sequence, StartError},
-    sampling::Penalties,
+    sampling::{Penalizer, Penalties},
 };
 
 /// How much an engine takes on.
@@ -65,6 +69,7 @@ pub struct Engine {
     jobs: Option<std_mpsc::SyncSender<Job>>,
     /// Requests that wait or run.
     taken: Arc<AtomicUsize>,
+    tally: Arc<Tally>,
     config: EngineConfig,
     thread: Option<JoinHandle<()>>,
 }
@@ -86,13 +91,14 @@ impl Engine {
     ) -> std::io::Result<Self> {
         // As many places as can ever be taken: the counter refuses first, so sending never blocks.
         let (jobs, received) = std_mpsc::sync_channel(config.max_sequences + config.queue);
-        let worker = Worker::new(received, config.clone());
+        let tally = Arc::new(Tally::new(&models));
+        let worker = Worker::new(received, config.clone(), tally.clone());
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .stack_size(STACK)
             .spawn(|| worker.run())?;
         let taken = Arc::new(AtomicUsize::new(0));
-        Ok(Self { models, jobs: Some(jobs), taken, config, thread: Some(thread) })
+        Ok(Self { models, jobs: Some(jobs), taken, tally, config, thread: Some(thread) })
     }
 
     fn ensemble(&self, name: &str) -> Result<&Arc<Ensemble>, GenerateError> {
@@ -131,24 +137,45 @@ impl Generate for Engine {
         let card = |(name, ensemble): &(String, Arc<Ensemble>)| ModelCard {
             name: name.clone(),
             members: ensemble.members().iter().map(|member| member.name.clone()).collect(),
+            fusion: ensemble.described(),
             context_length: ensemble.context_length(),
         };
         self.models.iter().map(card).collect()
     }
 
+    fn counters(&self) -> Counters {
+        self.tally.read(self.taken.load(Ordering::Acquire))
+    }
+
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {
         let ensemble = self.ensemble(&request.model)?;
-        refuse_what_is_not_served(&request)?;
+        check_bias(ensemble, &request.penalties)?;
         let place = self.reserve()?;
         let fusion = ensemble.fuse(&request.fusion)?;
-        let prompts = prompts(ensemble, &request.prompt, fusion)?;
-        let sequence =
+        let prompts = match request.logprobs {
+            Some(Logprobs { prompt: true, .. }) => {
+                scored_prompts(ensemble, &request.prompt, fusion)?
+            }
+            _ => prompts(ensemble, &request.prompt, fusion)?,
+        };
+        let penalizer = (request.penalties != Penalties::default())
+            .then(|| Penalizer::new(request.penalties, prompt_pieces(ensemble, &prompts)));
+        let mut sequence =
             Sequence::new(ensemble, prompts, request.sampling, request.constraint.as_ref())?;
+        if let Some(penalizer) = penalizer {
+            sequence.penalize(penalizer);
+        }
+        if let Some(logprobs) = request.logprobs {
+            sequence.tell(logprobs);
+        }
+        let StopConditions { min_tokens, ignore_end, .. } = request.stop;
+        sequence.at_least(if ignore_end { usize::MAX } else { min_tokens });
         let (events, received) = mpsc::channel(EVENTS);
         let job = Job {
             ensemble: ensemble.clone(),
             sequence,
             output: Output::new(request.stop.strings),
+            min_tokens,
             max_tokens: request.stop.max_tokens.unwrap_or(usize::MAX),
             events,
             _place: place,
@@ -184,17 +211,46 @@ fn prompts(ensemble: &Ensemble, prompt: &Prompt, fusion: Fusion) -> Result<Promp
     }
 }
 
-fn refuse_what_is_not_served(request: &GenerateRequest) -> Result<(), GenerateError> {
-    let GenerateRequest { penalties, stop, logprobs, .. } = request;
-    let refused = [
-        (*penalties != Penalties::default(), "a penalty or bias"),
-        (stop.min_tokens > 0, "`min_tokens`"),
-        (stop.ignore_end, "`ignore_eos`"),
-        (stop.max_tokens == Some(0), "`max_tokens` of 0"),
-        (logprobs.is_some(), "`logprobs`"),
-    ];
-    match refused.into_iter().find(|&(asked, _)| asked) {
-        Some((_, what)) => Err(GenerateError::NotServed { what }),
+/// A prompt whose pieces are scored as it is read.
+fn scored_prompts(
+    ensemble: &Ensemble,
+    prompt: &Prompt,
+    fusion: Fusion,
+) -> Result<Prompts, GenerateError> {
+    let pieces = match prompt {
+        Prompt::Chat { .. } => {
+            let reason = "a conversation's prompt cannot be scored; send a text".to_owned();
+            return Err(GenerateError::Prompt { reason });
+        }
+        Prompt::Text(text) => ensemble.pieces_of(text.as_bytes())?,
+        Prompt::Tokens(pieces) => pieces.clone(),
+    };
+    // What is read piece by piece must fit as a whole.
+    let whole = ensemble.text_prompts(ensemble.bytes_of(&pieces)?, fusion.clone());
+    for (index, member) in ensemble.members().iter().enumerate() {
+        let (prompt_tokens, context_length) =
+            (whole.tokens[index].len(), member.model.context_length());
+        if fusion.is_active(index) && prompt_tokens > context_length {
+            let member = member.name.clone();
+            return Err(GenerateError::PromptTooLong { member, prompt_tokens, context_length });
+        }
+    }
+    Ok(ensemble.scored_prompts(&pieces, fusion)?)
+}
+
+/// The prompt's pieces as far as they have some: the first active member's tokens.
+fn prompt_pieces(ensemble: &Ensemble, prompts: &Prompts) -> Vec<UnionId> {
+    let first = prompts.fusion.active().next().unwrap_or(0);
+    let tokens = prompts.tokens[first].iter();
+    let end = ensemble.union().end();
+    let pieces = tokens.filter_map(|&token| ensemble.maps()[first].get(token));
+    pieces.chain(prompts.scored.iter().copied()).filter(|&id| id != end).collect()
+}
+
+fn check_bias(ensemble: &Ensemble, penalties: &Penalties) -> Result<(), GenerateError> {
+    let size = ensemble.union().size();
+    match penalties.bias.iter().find(|(id, _)| id.0 as usize >= size) {
+        Some(&(id, _)) => Err(GenerateError::UnknownPiece { id, size }),
         None => Ok(()),
     }
 }

@@ -1,18 +1,30 @@
 //! From committed bytes to text that can be shown: whole characters, and nothing that may yet
 //! turn out to be a stop string.
 
+use std::collections::VecDeque;
+
+use super::ScoredPiece;
+
 /// Holds back what is not certain yet.
 #[derive(Debug)]
 pub(super) struct Output {
     /// Bytes that were committed and not given out.
     held: Vec<u8>,
     stops: Vec<Vec<u8>>,
+    /// How many bytes were given out before those.
+    given: usize,
+    /// Stop strings that end before this byte of the text do not count.
+    deaf: usize,
+    /// Pieces to tell, each with the byte of the text where it ends.
+    pieces: VecDeque<(usize, ScoredPiece)>,
 }
 
 /// What an addition makes certain.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Released {
     pub(super) text: String,
+    /// Those whose last byte is out, or that were cut.
+    pub(super) pieces: Vec<ScoredPiece>,
     /// A stop string came; it and all after it are gone, and nothing will follow.
     pub(super) stopped: bool,
 }
@@ -20,31 +32,72 @@ pub(super) struct Released {
 impl Output {
     /// `stops` are not empty strings.
     pub(super) fn new(stops: Vec<String>) -> Self {
-        Self { held: Vec::new(), stops: stops.into_iter().map(String::into_bytes).collect() }
+        Self {
+            held: Vec::new(),
+            stops: stops.into_iter().map(String::into_bytes).collect(),
+            given: 0,
+            deaf: 0,
+            pieces: VecDeque::new(),
+        }
     }
 
-    /// Adds committed bytes.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Released {
+    /// Adds committed bytes, what is told of them, and whether a stop string may end in them.
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        piece: Option<ScoredPiece>,
+        may_stop: bool,
+    ) -> Released {
         self.held.extend_from_slice(bytes);
+        let end = self.given + self.held.len();
+        self.pieces.extend(piece.map(|piece| (end, piece)));
+        if !may_stop {
+            self.deaf = end;
+        }
         if let Some(at) = self.first_stop() {
             self.held.truncate(at);
-            return Released { text: self.take(self.held.len()), stopped: true };
+            let text = self.take(at);
+            return Released { text, pieces: self.rest(), stopped: true };
         }
         let certain = self.held.len() - self.possible_stop();
         let whole = certain - incomplete(&self.held[..certain]);
-        Released { text: self.take(whole), stopped: false }
+        let text = self.take(whole);
+        Released { text, pieces: self.told(), stopped: false }
     }
 
     /// The rest, when nothing follows: what might have become a stop string, but not the start
     /// of a character that never came.
-    pub(super) fn finish(mut self) -> String {
+    pub(super) fn finish(mut self) -> Released {
         let whole = self.held.len() - incomplete(&self.held);
-        self.take(whole)
+        let text = self.take(whole);
+        Released { text, pieces: self.rest(), stopped: false }
+    }
+
+    /// The pieces that are out.
+    fn told(&mut self) -> Vec<ScoredPiece> {
+        let out = self.pieces.partition_point(|&(end, _)| end <= self.given);
+        self.pieces.drain(..out).map(|(_, piece)| piece).collect()
+    }
+
+    /// The pieces that are out, and of one that was cut what is out of it; the others never
+    /// were.
+    fn rest(&mut self) -> Vec<ScoredPiece> {
+        let mut told = self.told();
+        if let Some((end, mut piece)) = self.pieces.pop_front() {
+            let start = end - piece.bytes.len();
+            piece.bytes.truncate(self.given.saturating_sub(start));
+            told.extend((!piece.bytes.is_empty()).then_some(piece));
+        }
+        told
     }
 
     /// Where the earliest stop string begins; of two that begin at once it does not matter.
     fn first_stop(&self) -> Option<usize> {
-        let find = |stop: &Vec<u8>| self.held.windows(stop.len()).position(|window| window == stop);
+        let counts = |at: usize, stop: &[u8]| self.given + at + stop.len() > self.deaf;
+        let find = |stop: &Vec<u8>| {
+            let mut windows = self.held.windows(stop.len()).enumerate();
+            windows.find(|&(at, window)| window == stop && counts(at, stop)).map(|(at, _)| at)
+        };
         self.stops.iter().filter_map(find).min()
     }
 
@@ -58,6 +111,7 @@ impl Output {
 
     /// Takes out the first bytes. Only bytes that no character could be made of are replaced.
     fn take(&mut self, len: usize) -> String {
+        self.given += len;
         let bytes = self.held.drain(..len).collect();
         String::from_utf8(bytes)
             .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
@@ -88,13 +142,13 @@ mod tests {
         let mut output = Output::new(stops.iter().map(|&stop| stop.to_owned()).collect());
         let mut texts = Vec::new();
         for piece in pieces {
-            let released = output.push(piece);
+            let released = output.push(piece, None, true);
             texts.push(released.text);
             if released.stopped {
                 return (texts, true);
             }
         }
-        texts.push(output.finish());
+        texts.push(output.finish().text);
         (texts, false)
     }
 
@@ -140,13 +194,51 @@ mod tests {
     #[test]
     fn no_more_is_held_back_than_may_become_a_stop_string() {
         let mut output = Output::new(vec!["aab".into()]);
-        assert_eq!(output.push(b"xaaa").text, "xa");
-        assert_eq!(output.push(b"c").text, "aac");
+        assert_eq!(output.push(b"xaaa", None, true).text, "xa");
+        assert_eq!(output.push(b"c", None, true).text, "aac");
     }
 
     #[test]
     fn a_stop_string_inside_a_character_run_is_found_by_bytes() {
         let (texts, stopped) = run(&["\u{3002}"], &["你好\u{3002}再".as_bytes()]);
         assert_eq!((texts.concat(), stopped), ("你好".into(), true));
+    }
+
+    fn piece(bytes: &[u8]) -> Option<ScoredPiece> {
+        let id = crate::vocab::UnionId(0);
+        Some(ScoredPiece { id, bytes: bytes.to_vec(), score: Default::default() })
+    }
+
+    #[test]
+    fn pieces_joined_are_the_text_also_where_a_stop_string_or_the_end_cuts_one() {
+        for (stops, pieces, expected) in [
+            (&["\n\nEND"][..], &[&b"one\n"[..], b"\nE", b"ND two"][..], "one"),
+            (&["e"], &[b"on", b"ne"], "onn"),
+            (&["xyz"], &[b"ax", b"y", b"b"], "axyb"),
+            (&[], &[b"\xe2\x9c", b"\x93", b"a\xe2"], "\u{2713}a"),
+        ] {
+            let mut output = Output::new(stops.iter().map(|&stop| stop.to_owned()).collect());
+            let (mut text, mut told, mut stopped) = (String::new(), Vec::new(), false);
+            for bytes in pieces {
+                let released = output.push(bytes, piece(bytes), true);
+                text += &released.text;
+                told.extend(released.pieces.into_iter().flat_map(|piece| piece.bytes));
+                stopped = released.stopped;
+            }
+            if !stopped {
+                let released = output.finish();
+                text += &released.text;
+                told.extend(released.pieces.into_iter().flat_map(|piece| piece.bytes));
+            }
+            assert_eq!((text.as_str(), told.as_slice()), (expected, expected.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_stop_string_that_ends_too_early_is_text() {
+        let mut output = Output::new(vec!["ab".to_owned()]);
+        assert_eq!(output.push(b"xab", None, false).text, "xab");
+        assert_eq!(output.push(b"a", None, false).text, "");
+        assert!(output.push(b"b", None, true).stopped);
     }
 }

@@ -2,6 +2,8 @@
 
 use tokio::sync::mpsc;
 
+use super::Counters;
+
 use crate::{
     constrain::Constraint,
     ensemble::{FusionRequest, Logprobs, Score},
@@ -14,6 +16,11 @@ use crate::{
 pub trait Generate: Send + Sync + 'static {
     /// What can be asked for by name: ensembles first, then their members alone.
     fn models(&self) -> Vec<ModelCard>;
+
+    /// What has been done so far; nothing by something that does not count.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
 
     /// Admits a request. Tokenizes the prompt and compiles the constraint in the calling thread,
     /// so that everything wrong with the request is an error here and not in the stream.
@@ -57,6 +64,8 @@ pub struct ModelCard {
     pub name: String,
     /// The members' names, in order; a single model has itself.
     pub members: Vec<String>,
+    /// Their weights, the rule and the gate, in one line.
+    pub fusion: String,
     /// The smallest of the members' context lengths, in tokens.
     pub context_length: usize,
 }
@@ -117,8 +126,7 @@ impl Prompt {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopConditions {
-    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing. A text
-    /// under a constraint is steered to a legal end within them.
+    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing.
     pub max_tokens: Option<usize>,
     /// Texts that end the generation and are not part of it. None is empty.
     pub strings: Vec<String>,
@@ -240,14 +248,6 @@ pub enum GenerateError {
     Prompt { reason: String },
     #[error("the constraint cannot be enforced: {reason}")]
     Constraint { reason: String },
-    #[error(
-        "the shortest text that meets the constraint has {shortest} tokens; \
-         `max_tokens` is {max_tokens}"
-    )]
-    BudgetTooSmall { shortest: usize, max_tokens: usize },
-    /// What this build does not do yet.
-    #[error("{what} is not served yet; leave it out")]
-    NotServed { what: &'static str },
     /// `param` is the part of the request that is wrong, as it is called there.
     #[error("`{param}` {reason}")]
     Fusion { param: &'static str, reason: String },

@@ -12,10 +12,14 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{EngineConfig, Event, FinishReason, GenerateError, Place, Usage, output::Output};
+use super::{
+    EngineConfig, Event, FinishReason, GenerateError, Place, ScoredPiece, Usage,
+    counters::Tally,
+    output::{Output, Released},
+};
 use crate::{
     ensemble::{Ensemble, Sequence, Step, StepError, Warning, Workspace},
-    vocab::Piece,
+    vocab::{Piece, UnionId},
 };
 
 /// A request, ready to run.
@@ -24,6 +28,8 @@ pub(super) struct Job {
     pub(super) sequence: Sequence,
     pub(super) output: Output,
     pub(super) max_tokens: usize,
+    /// Stop strings within so many pieces end nothing.
+    pub(super) min_tokens: usize,
     pub(super) events: mpsc::Sender<Event>,
     /// Given back with the job.
     pub(super) _place: Place,
@@ -43,6 +49,7 @@ struct Running {
 pub(super) struct Worker {
     jobs: Receiver<Job>,
     config: EngineConfig,
+    tally: Arc<Tally>,
     queue: VecDeque<Job>,
     running: Vec<Running>,
     /// One for each ensemble that has been asked for anything.
@@ -53,12 +60,13 @@ pub(super) struct Worker {
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The most events one step sends but for warnings, of which there may be one a member: the start,
-/// a text, the text held back, the end.
-const EVENTS_A_STEP: usize = 4;
+/// the prompt, a text, the text held back, the end.
+const EVENTS_A_STEP: usize = 5;
 
 impl Worker {
-    pub(super) fn new(jobs: Receiver<Job>, config: EngineConfig) -> Self {
-        Self { jobs, config, queue: VecDeque::new(), running: Vec::new(), workspaces: Vec::new() }
+    pub(super) fn new(jobs: Receiver<Job>, config: EngineConfig, tally: Arc<Tally>) -> Self {
+        let (queue, running, workspaces) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { jobs, config, tally, queue, running, workspaces }
     }
 
     /// Runs until the engine is dropped.
@@ -66,8 +74,13 @@ impl Worker {
         while self.receive() {
             self.admit();
             self.retire();
+            self.tally.set_running(self.running.len());
             self.step();
+            for (ensemble, work) in &self.workspaces {
+                self.tally.set_times(ensemble, work);
+            }
             self.retire();
+            self.tally.set_running(self.running.len());
         }
         let left = self.queue.iter().chain(self.running.iter().map(|running| &running.job));
         for job in left {
@@ -137,6 +150,7 @@ impl Worker {
     fn retire(&mut self) {
         let ended = self.running.extract_if(.., |running| running.job.events.is_closed());
         for Running { job, sound, .. } in ended {
+            self.tally.add_ended(&job.ensemble, &job.sequence);
             let work =
                 self.workspaces.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &job.ensemble));
             if let Some((_, work)) = work.filter(|_| sound) {
@@ -180,28 +194,52 @@ impl Running {
             tracing::warn!(member, reason, "a member failed; the generation goes on without it");
             self.send(Event::Warning { member, reason });
         }
+        if self.job.max_tokens == 0 && result.is_ok() && self.job.sequence.has_read() {
+            self.begin(ensemble);
+            return self.end(FinishReason::Length);
+        }
         let id = match result {
             Ok(Step::Prefill) => return,
             Ok(Step::Chose(id)) => id,
             Err(error) => return self.fail(failure(error)),
         };
-        if !self.started {
-            self.started = true;
-            self.send(Event::Started { prompt_tokens: self.job.sequence.prompt_tokens() });
-        }
+        self.begin(ensemble);
         self.steps += 1;
         self.unsent += 1;
         let Piece::Bytes(bytes) = ensemble.union().piece(id) else {
             return self.finish(FinishReason::Stop);
         };
-        let released = self.job.output.push(bytes);
-        self.send_text(released.text);
-        if released.stopped {
+        let score = self.job.sequence.take_score();
+        let piece = score.map(|score| ScoredPiece { id, bytes: bytes.clone(), score });
+        let may_stop = self.steps > self.job.min_tokens;
+        let released = self.job.output.push(bytes, piece, may_stop);
+        let stopped = released.stopped;
+        self.send_text(released);
+        if stopped {
             self.end(FinishReason::Stop);
         } else if self.job.sequence.is_complete() {
             self.finish(FinishReason::Stop);
         } else if self.steps >= self.job.max_tokens || self.job.sequence.is_full() {
             self.finish(FinishReason::Length);
+        }
+    }
+
+    /// Tells once that the prompt has been read.
+    fn begin(&mut self, ensemble: &Ensemble) {
+        if self.started {
+            return;
+        }
+        self.started = true;
+        self.send(Event::Started { prompt_tokens: self.job.sequence.prompt_tokens() });
+        let bytes = |id: UnionId| match ensemble.union().piece(id) {
+            Piece::Bytes(bytes) => bytes.clone(),
+            Piece::End => Vec::new(),
+        };
+        let read = self.job.sequence.take_read().into_iter();
+        let pieces: Vec<ScoredPiece> =
+            read.map(|(id, score)| ScoredPiece { id, bytes: bytes(id), score }).collect();
+        if !pieces.is_empty() {
+            self.send(Event::Prompt { pieces });
         }
     }
 
@@ -228,10 +266,10 @@ impl Running {
         self.close();
     }
 
-    fn send_text(&mut self, text: String) {
-        if !text.is_empty() {
+    fn send_text(&mut self, Released { text, pieces, .. }: Released) {
+        if !text.is_empty() || !pieces.is_empty() {
             let tokens = std::mem::take(&mut self.unsent);
-            self.send(Event::text(text, tokens));
+            self.send(Event::Text { text, tokens, pieces });
         }
     }
 

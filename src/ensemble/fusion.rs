@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Ensemble, Member};
+use super::{Ensemble, Member, Weighting};
 
 /// How the members' probabilities of a piece become one. The exact definitions are in
 /// [`mix`](super::mix).
@@ -111,6 +111,7 @@ pub struct Fusion {
     pub rule: Rule,
     /// Each member's share, summing to 1; a member of weight 0 takes no part.
     pub(super) weights: Vec<f32>,
+    pub(super) weighting: Weighting,
     /// Where the primary's most probable piece has at least this probability, it decides alone.
     /// At 0 it always does, above 1 never.
     gate: Option<f64>,
@@ -122,6 +123,7 @@ pub struct Fusion {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     pub rule: Rule,
+    pub weights: Weighting,
     /// Not negative; `None` runs all members at every step.
     pub gate: Option<f64>,
     pub on_failure: OnFailure,
@@ -154,6 +156,8 @@ pub enum WeightsRequest {
     InOrder(Vec<f32>),
     /// By member; the others keep the ensemble's.
     Named(Vec<(String, f32)>),
+    /// From the ensemble's own, in this way.
+    By(Weighting),
 }
 
 /// Why an ensemble cannot be fused as a request asks.
@@ -191,6 +195,7 @@ impl Fusion {
         Self {
             rule: settings.rule,
             weights: members.iter().map(|member| member.weight).collect(),
+            weighting: settings.weights,
             gate: settings.gate,
             primary: members.iter().position(|member| member.primary).unwrap_or(0),
             on_failure: settings.on_failure,
@@ -230,12 +235,12 @@ impl Fusion {
     }
 
     /// Whether a member takes part.
-    pub(super) fn is_active(&self, member: usize) -> bool {
+    pub fn is_active(&self, member: usize) -> bool {
         self.weights[member] > 0.0
     }
 
     /// The members that take part, in order.
-    pub(super) fn active(&self) -> impl Iterator<Item = usize> {
+    pub fn active(&self) -> impl Iterator<Item = usize> {
         (0..self.weights.len()).filter(|&member| self.is_active(member))
     }
 
@@ -248,6 +253,17 @@ impl Fusion {
 }
 
 impl Ensemble {
+    /// Its members, their weights, its rule and its gate in one line, for people and for telling
+    /// whether two ensembles are set alike.
+    pub fn described(&self) -> String {
+        let fusion = self.fusion();
+        let members = self.members().iter().zip(&fusion.weights);
+        let shares: Vec<_> =
+            members.map(|(member, weight)| format!("{weight} {}", member.name)).collect();
+        let gate = fusion.gate.map_or(String::new(), |gate| format!(", gate {gate}"));
+        format!("{}, rule {}{gate}", shares.join(" + "), fusion.rule)
+    }
+
     /// How its members are fused where a request does not say.
     pub fn fusion(&self) -> Fusion {
         self.fusion.clone().settled()
@@ -303,7 +319,13 @@ impl Ensemble {
 
     fn reweigh(&self, fusion: &mut Fusion, asked: &WeightsRequest) -> Result<(), FusionError> {
         let taking_part: Vec<usize> = fusion.active().collect();
+        // Who gives weights wants these.
+        fusion.weighting = Weighting::Fixed;
         let new: Vec<(usize, f32)> = match asked {
+            WeightsRequest::By(weighting) => {
+                fusion.weighting = *weighting;
+                Vec::new()
+            }
             WeightsRequest::InOrder(weights) if weights.len() != taking_part.len() => {
                 let name = |&member: &usize| self.members[member].name.clone();
                 return Err(FusionError::WeightCount {

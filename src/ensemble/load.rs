@@ -1,15 +1,16 @@
 //! From files on the disk to an ensemble that can run.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{Ensemble, Member, vocabulary, weighted};
+use super::{Ensemble, Member, pieces, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
-    model::{self, Checkpoint, Decoder, KvFormat, Pool},
+    model::{self, Checkpoint, Decoder, Device, DeviceError, LanguageModel, Pool},
     tokenizer::{Tokenizer, TokenizerError},
     vocab::{MapError, UnionVocab},
 };
@@ -22,24 +23,96 @@ pub enum LoadError {
     Tokenizer { path: PathBuf, source: TokenizerError },
     #[error(transparent)]
     Model(#[from] model::LoadError),
+    #[error(
+        "{models} need {needed} MB ({weights} of weights, {caches} for one full context each), there \
+         are {available}; name fewer or smaller ones, or raise `engine.memory_limit_mb`"
+    )]
+    Memory { models: String, needed: u64, weights: u64, caches: u64, available: u64 },
+    #[error("cannot place {path}: {source}")]
+    Device { path: PathBuf, source: DeviceError },
 }
 
 /// A model that any number of ensembles share.
 #[derive(Clone)]
 pub struct LoadedModel {
-    pub model: Arc<Decoder>,
+    pub model: Arc<dyn LanguageModel>,
     pub tokenizer: Arc<Tokenizer>,
+    /// What its weights take.
+    pub weight_bytes: u64,
+}
+
+/// Loads several models, by name, on one pool of threads.
+///
+/// They are refused before any is loaded if `limit` bytes, or what memory the system says is
+/// available, cannot hold all their weights and one full context of each. Weights are mapped, so
+/// they could do with less, at the speed of the disk; more full contexts than one at a time take
+/// more.
+///
+/// # Errors
+/// As [`load_model`], and for want of memory.
+pub fn load_models(
+    paths: BTreeMap<String, PathBuf>,
+    pool: &Pool,
+    device: &Device,
+    limit: Option<u64>,
+) -> Result<BTreeMap<String, LoadedModel>, LoadError> {
+    let mut opened = Vec::new();
+    for (name, path) in paths {
+        let (checkpoint, tokenizer) = open_model(&path)?;
+        opened.push((name, path, checkpoint, tokenizer));
+    }
+    let cache = |c: &Checkpoint| c.kv_bytes_a_token(device.kv_format()) * c.context_length() as u64;
+    let weights: u64 = opened.iter().map(|(.., checkpoint, _)| checkpoint.weight_bytes()).sum();
+    let caches: u64 = opened.iter().map(|(.., checkpoint, _)| cache(checkpoint)).sum();
+    if let Some(available) = limit.or_else(available_memory)
+        && weights + caches > available
+    {
+        let names: Vec<&str> = opened.iter().map(|(name, ..)| name.as_str()).collect();
+        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+        return Err(LoadError::Memory {
+            models: names.join(", "),
+            needed: megabytes(weights + caches),
+            weights: megabytes(weights),
+            caches: megabytes(caches),
+            available: available / 1_000_000,
+        });
+    }
+    opened
+        .into_iter()
+        .map(|(name, path, checkpoint, tokenizer)| {
+            Ok((name, place((&path, checkpoint, tokenizer), pool, device)?))
+        })
+        .collect()
+}
+
+/// What Linux says could be had without swapping; `None` where it says nothing.
+fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// Loads a GGUF file, the first of several, or a folder of safetensors with its configuration and
-/// tokenizer; the weights stay memory-mapped. `kv_format` is how it keeps keys and values.
+/// tokenizer; on the processor the weights stay memory-mapped.
 ///
 /// # Errors
-/// If a file is missing, damaged, or of a kind that cannot be run right.
-pub fn load_model(path: &Path, pool: &Pool, kv_format: KvFormat) -> Result<LoadedModel, LoadError> {
+/// If a file is missing, damaged, of a kind that cannot be run right, or too large for the device.
+pub fn load_model(path: &Path, pool: &Pool, device: &Device) -> Result<LoadedModel, LoadError> {
     let (checkpoint, tokenizer) = open_model(path)?;
-    let model = Decoder::new(&checkpoint, pool)?.with_kv_format(kv_format);
-    Ok(LoadedModel { model: Arc::new(model), tokenizer: Arc::new(tokenizer) })
+    place((path, checkpoint, tokenizer), pool, device)
+}
+
+fn place(
+    (path, checkpoint, tokenizer): (&Path, Checkpoint, Tokenizer),
+    pool: &Pool,
+    device: &Device,
+) -> Result<LoadedModel, LoadError> {
+    let model = device
+        .place(Decoder::new(&checkpoint, pool)?)
+        .map_err(|source| LoadError::Device { path: path.to_owned(), source })?;
+    let weight_bytes = checkpoint.weight_bytes();
+    Ok(LoadedModel { model, tokenizer: Arc::new(tokenizer), weight_bytes })
 }
 
 /// Opens what [`load_model`] loads.
@@ -47,14 +120,29 @@ pub fn load_model(path: &Path, pool: &Pool, kv_format: KvFormat) -> Result<Loade
 /// # Errors
 /// As [`load_model`].
 pub fn open_model(path: &Path) -> Result<(Checkpoint, Tokenizer), LoadError> {
-    let wrong = |source| LoadError::Tokenizer { path: path.to_owned(), source };
     if path.is_dir() {
-        let checkpoint = Checkpoint::from_folder(path)?;
-        return Ok((checkpoint, Tokenizer::from_folder(path).map_err(wrong)?));
+        return Ok((Checkpoint::from_folder(path)?, load_tokenizer(path)?));
     }
     let file = Gguf::open(path)?;
-    let checkpoint = Checkpoint::from_gguf(&file)?;
-    Ok((checkpoint, Tokenizer::from_gguf(&file).map_err(wrong)?))
+    let tokenizer = Tokenizer::from_gguf(&file).map_err(unreadable(path))?;
+    Ok((Checkpoint::from_gguf(&file)?, tokenizer))
+}
+
+/// The tokenizer alone of what [`load_model`] loads.
+///
+/// # Errors
+/// If it is missing, damaged, or of a kind that is not supported.
+pub fn load_tokenizer(path: &Path) -> Result<Tokenizer, LoadError> {
+    let tokenizer = if path.is_dir() {
+        Tokenizer::from_folder(path)
+    } else {
+        Tokenizer::from_gguf(&Gguf::open(path)?)
+    };
+    tokenizer.map_err(unreadable(path))
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(TokenizerError) -> LoadError {
+    |source| LoadError::Tokenizer { path: path.to_owned(), source }
 }
 
 /// Where an ensemble's union map came from.
@@ -75,7 +163,7 @@ pub enum MapOrigin {
 /// As [`Ensemble::new`].
 pub fn load_ensemble(members: Vec<Member>, map_file: &Path) -> (Ensemble, MapOrigin) {
     let members = weighted(members);
-    let vocabularies: Vec<_> = members.iter().map(vocabulary).collect();
+    let vocabularies: Vec<_> = members.iter().map(pieces).collect();
     let prints: Vec<_> = members.iter().map(|member| member.tokenizer.fingerprint()).collect();
     let because = match fs::read(map_file) {
         Ok(file) => match UnionVocab::from_file(&file, &vocabularies, &prints) {

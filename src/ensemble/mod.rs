@@ -21,6 +21,7 @@ mod fusion;
 mod gate;
 mod load;
 mod mix;
+mod outlook;
 mod pieces;
 mod prefix;
 mod score;
@@ -28,6 +29,7 @@ mod sequence;
 mod step;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod workspace;
 
 use std::sync::{Arc, OnceLock};
@@ -35,11 +37,16 @@ use std::sync::{Arc, OnceLock};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };
-pub use load::{LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, open_model};
+pub use load::{
+    LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, load_models, load_tokenizer,
+    open_model,
+};
+pub use outlook::Outlook;
 pub use prefix::Prefixes;
 pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Prompts, Sequence, StartError, Warning};
 pub use step::{Failure, Step, StepError};
+pub use weights::{Weighting, WeightingError};
 pub use workspace::{Times, Workspace};
 
 use crate::{
@@ -123,7 +130,7 @@ impl Ensemble {
     /// If no weight is above 0, or one is negative or not a number.
     pub fn new(members: Vec<Member>) -> Self {
         let members = weighted(members);
-        let vocabularies: Vec<_> = members.iter().map(vocabulary).collect();
+        let vocabularies: Vec<_> = members.iter().map(pieces).collect();
         let (union, maps) = UnionVocab::build(&vocabularies);
         Self::with_union(members, union, maps)
     }
@@ -181,7 +188,9 @@ impl Ensemble {
                 .map_err(|reason| StartError::Template { member: member.name.clone(), reason })
         };
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
-        Ok(Prompts { tokens, fusion })
+        let said = messages.iter().rev().find(|message| message.role == Role::User);
+        let said = said.map_or_else(Vec::new, |message| message.content.clone().into_bytes());
+        Ok(Prompts { tokens, fusion, said, scored: Vec::new() })
     }
 
     /// The compiler of constraints over this union, built when it is first needed.
@@ -189,9 +198,12 @@ impl Ensemble {
         self.grammars.get_or_init(|| Grammars::new(&self.union))
     }
 
-    /// The member's first token for each piece of the union; none for `End`.
+    /// The member's token for each piece of the union; none for `End`. Of several, the one that text
+    /// is encoded to (`A`, not `<0x41>`), or the first.
     fn tokens(&self, member: usize) -> &[Option<TokenId>] {
-        self.tokens[member].get_or_init(|| tokens_of(&self.union, &self.maps[member]))
+        self.tokens[member].get_or_init(|| {
+            tokens_of(&self.union, &self.maps[member], &self.members[member].tokenizer)
+        })
     }
 }
 
@@ -205,13 +217,18 @@ fn weighted(mut members: Vec<Member>) -> Vec<Member> {
     members
 }
 
-/// For each logit of a member, the piece it stands for. Padding logits past the tokenizer's end
+/// For each logit of a member, the piece it stands for.
+fn pieces(member: &Member) -> Vec<Option<Piece>> {
+    vocabulary(&member.tokenizer, member.model.vocab_size())
+}
+
+/// For each of `count` logits, the piece it stands for. Padding logits past the tokenizer's end
 /// stand for none.
-fn vocabulary(member: &Member) -> Vec<Option<Piece>> {
-    (0..member.model.vocab_size())
+pub fn vocabulary(tokenizer: &Tokenizer, count: usize) -> Vec<Option<Piece>> {
+    (0..count)
         .map(|id| {
             let id = TokenId(u32::try_from(id).expect("a vocabulary has fewer than 2^32 entries"));
-            match member.tokenizer.kind(id) {
+            match tokenizer.kind(id) {
                 Some(TokenKind::Bytes(bytes)) => Some(Piece::Bytes(bytes.clone())),
                 Some(TokenKind::Stop) => Some(Piece::End),
                 Some(TokenKind::Control) | None => None,
@@ -220,14 +237,17 @@ fn vocabulary(member: &Member) -> Vec<Option<Piece>> {
         .collect()
 }
 
-/// The first token of a map for each piece of the union, `End` left out.
-fn tokens_of(union: &UnionVocab, map: &VocabMap) -> Vec<Option<TokenId>> {
+fn tokens_of(union: &UnionVocab, map: &VocabMap, tokenizer: &Tokenizer) -> Vec<Option<TokenId>> {
     let mut tokens = vec![None; union.size()];
     for token in 0..map.len() {
         let token =
             TokenId(u32::try_from(token).expect("a vocabulary has fewer than 2^32 entries"));
-        if let Some(id) = map.get(token).filter(|&id| id != union.end()) {
-            tokens[id.0 as usize].get_or_insert(token);
+        let Some(id) = map.get(token) else { continue };
+        if let Piece::Bytes(bytes) = union.piece(id) {
+            let known = &mut tokens[id.0 as usize];
+            if known.is_none() || tokenizer.encode(bytes) == [token] {
+                *known = Some(token);
+            }
         }
     }
     tokens

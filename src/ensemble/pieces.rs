@@ -44,9 +44,38 @@ impl Ensemble {
         Ok(bytes)
     }
 
+    /// Union pieces to be read one by one and scored, after what each member begins a text with.
+    ///
+    /// # Errors
+    /// As [`bytes_of`](Self::bytes_of), or if there are none.
+    pub fn scored_prompts(
+        &self,
+        pieces: &[UnionId],
+        fusion: Fusion,
+    ) -> Result<Prompts, StartError> {
+        self.bytes_of(pieces)?;
+        let after_end = pieces.first() == Some(&self.union.end());
+        let beginning = |member: &Member| {
+            let tokenizer = &member.tokenizer;
+            let mut tokens = tokenizer.prompt(b"");
+            if after_end && tokens.is_empty() {
+                tokens.extend(tokenizer.stops().first());
+            }
+            tokens
+        };
+        let tokens: Vec<_> = self.members.iter().map(beginning).collect();
+        let scored = pieces[usize::from(after_end)..].to_vec();
+        if scored.is_empty() {
+            return Err(StartError::Empty { member: self.members[0].name.clone() });
+        }
+        // A weight that follows the prompt would follow what it is to score.
+        Ok(Prompts { tokens, fusion, said: Vec::new(), scored })
+    }
+
     /// A text as each member's own tokens, to be continued.
     pub fn text_prompts(&self, text: impl AsRef<[u8]>, fusion: Fusion) -> Prompts {
         let prompt = |member: &Member| member.tokenizer.prompt(text.as_ref());
-        Prompts { tokens: self.members.iter().map(prompt).collect(), fusion }
+        let tokens = self.members.iter().map(prompt).collect();
+        Prompts { tokens, fusion, said: text.as_ref().to_vec(), scored: Vec::new() }
     }
 }

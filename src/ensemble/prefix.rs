@@ -65,7 +65,11 @@ pub(super) fn start(
     asked: &[bool],
     prefixes: &Prefixes,
 ) -> Start {
-    let target = &sequences[index].states[member].target;
+    let state = &sequences[index].states[member];
+    // What is scored has to be read for itself, or the scores would depend on others; the last
+    // token for the logits after it.
+    let most = state.scores.start().min(state.target.len()).saturating_sub(1);
+    let target = &state.target[..most];
     let running = sequences.iter().map(|sequence| &sequence.states[member].cache);
     let kept = prefixes.kept.iter().map(|caches| &caches[member]);
     let best = running
@@ -88,9 +92,7 @@ pub(super) fn start(
     }
 }
 
-/// The length of the common beginning, but never all of `target`: its last token has to be read
-/// for the logits after it.
+/// The length of the common beginning.
 fn shared(tokens: &[TokenId], target: &[TokenId]) -> usize {
-    let common = tokens.iter().zip(target).take_while(|(a, b)| a == b).count();
-    common.min(target.len() - 1)
+    tokens.iter().zip(target).take_while(|(a, b)| a == b).count()
 }

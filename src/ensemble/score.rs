@@ -1,7 +1,8 @@
 //! How probable a piece was, for those who ask.
 //!
-//! Pure: ids and numbers.
+//! Reads the distributions of a step and changes nothing.
 
+use super::{Ensemble, Sequence, gate::Turn};
 use crate::vocab::UnionId;
 
 /// What is told of each piece of the text.
@@ -45,4 +46,95 @@ pub struct Vote {
     pub weight: f32,
     /// The member's own, at temperature 1 and before any constraint; `None` if it did not run.
     pub probability: Option<f32>,
+}
+
+/// A distribution as it was before penalties and bias changed it, kept until a piece is chosen.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    masses: Vec<f32>,
+    log_total: f64,
+}
+
+impl Before {
+    pub(super) fn keep(&mut self, mix: &[f32]) {
+        self.masses.clear();
+        self.masses.extend_from_slice(mix);
+        self.log_total = mix.iter().map(|&mass| f64::from(mass)).sum::<f64>().ln();
+    }
+
+    fn logprob(&self, index: usize) -> f32 {
+        (f64::from(self.masses[index]).ln() - self.log_total) as f32
+    }
+
+    /// The `count` most probable pieces.
+    fn top(&self, count: usize) -> Vec<ScoredAlternative> {
+        let mut best: Vec<usize> = Vec::with_capacity(count + 1);
+        let mut least = 0.0;
+        for (index, &mass) in self.masses.iter().enumerate() {
+            if mass > least && count > 0 {
+                let at = best.partition_point(|&other| self.masses[other] >= mass);
+                best.insert(at, index);
+                best.truncate(count);
+                if best.len() == count {
+                    least = self.masses[best[count - 1]];
+                }
+            }
+        }
+        let told = |index: usize| ScoredAlternative {
+            id: UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces")),
+            logprob: self.logprob(index),
+        };
+        best.into_iter().map(told).collect()
+    }
+}
+
+impl Ensemble {
+    /// What is told of a piece; `before` is of this step, and so are the members' distributions.
+    pub(super) fn score(
+        &self,
+        sequence: &Sequence,
+        before: &Before,
+        id: UnionId,
+        wanted: Logprobs,
+    ) -> Score {
+        let vote = |member: usize| {
+            let weight = match sequence.turn {
+                Turn::Primary => f32::from(u8::from(member == sequence.fusion.primary)),
+                Turn::Open | Turn::Everyone => sequence.fusion.weights[member],
+            };
+            let given = || self.maps[member].mass_of(&sequence.states[member].probs, id);
+            Vote { weight, probability: (weight > 0.0).then(given) }
+        };
+        let members = if wanted.members { 0..self.members.len() } else { 0..0 };
+        Score {
+            logprob: Some(before.logprob(id.0 as usize)),
+            top: before.top(wanted.top),
+            members: members.map(vote).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_is_what_a_full_sort_gives_and_its_mass_is_relative() {
+        let mix: Vec<f32> = (0..500).map(|i| ((i * 7919) % 97) as f32 / 200.0).collect();
+        let mut before = Before::default();
+        before.keep(&mix);
+        let total: f64 = mix.iter().map(|&mass| f64::from(mass)).sum();
+        let mut order: Vec<usize> = (0..500).filter(|&i| mix[i] > 0.0).collect();
+        order.sort_by(|&a, &b| mix[b].total_cmp(&mix[a]).then(a.cmp(&b)));
+        for count in [0, 1, 5, 499, 1000] {
+            let top = before.top(count);
+            let ids: Vec<usize> = top.iter().map(|piece| piece.id.0 as usize).collect();
+            assert_eq!(ids, order[..count.min(order.len())]);
+            for piece in top {
+                let share = f64::from(mix[piece.id.0 as usize]) / total;
+                assert!((f64::from(piece.logprob) - share.ln()).abs() < 1e-6);
+                assert_eq!(piece.logprob, before.logprob(piece.id.0 as usize));
+            }
+        }
+    }
 }

@@ -1,13 +1,17 @@
 //! Everything that one generation owns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
-use super::{Ensemble, Failure, Fusion, Member, OnFailure, StepError, gate::Turn};
+use super::{
+    Ensemble, Failure, Fusion, Logprobs, Member, OnFailure, Score, StepError, Weighting,
+    gate::Turn,
+    weights::{self, Scores},
+};
 use crate::{
     constrain::{ConstrainError, Constraint, Matching},
     model::KvCache,
-    sampling::{Sampler, SamplingParams},
-    tokenizer::Encoded,
+    sampling::{Penalizer, Sampler, SamplingParams},
+    tokenizer::{Encoded, Tokenizer},
     vocab::{TokenId, UnionId},
 };
 
@@ -28,8 +32,28 @@ pub struct Sequence {
     pub(super) gated: usize,
     /// What ends it, to be told at the end of the step.
     pub(super) failed: Option<StepError>,
+    pub(super) choosing: Choosing,
     warnings: Vec<Warning>,
     context_lengths: Vec<usize>,
+}
+
+/// What is asked of the choice of pieces, beside the constraint and the draw.
+#[derive(Default)]
+pub(super) struct Choosing {
+    pub(super) penalizer: Option<Penalizer>,
+    /// The members may not end the text before so many pieces.
+    pub(super) least: usize,
+    /// Pieces of the text so far.
+    pub(super) pieces: usize,
+    pub(super) logprobs: Option<Logprobs>,
+    /// What is told of the last piece.
+    pub(super) score: Option<Score>,
+    /// The rest of a prompt that is read piece by piece, to be scored.
+    pub(super) unread: VecDeque<UnionId>,
+    /// What is told of the pieces read.
+    pub(super) read: Vec<(UnionId, Score)>,
+    /// Of a prompt that was read so: the longest in tokens.
+    prompt_tokens: usize,
 }
 
 /// One member's view of the text.
@@ -47,6 +71,11 @@ pub(super) struct MemberState {
     pub(super) heard: bool,
     /// The logits after the last token that was forwarded, then their probabilities.
     pub(super) probs: Vec<f32>,
+    /// Of how many tokens it has the logits, if more than those of the last were asked for.
+    pub(super) looked: usize,
+    pub(super) scores: Scores,
+    /// How many bytes of the prompt the scores are of.
+    pub(super) scored_bytes: usize,
     pub(super) rolled_back: usize,
 }
 
@@ -56,6 +85,10 @@ pub struct Prompts {
     /// One for each member of the ensemble; of those that take no part they do not matter.
     pub tokens: Vec<Vec<TokenId>>,
     pub fusion: Fusion,
+    /// What weights that follow the prompt are taken from: what the user said.
+    pub said: Vec<u8>,
+    /// What comes after those, to be read piece by piece and scored.
+    pub scored: Vec<UnionId>,
 }
 
 /// A member was lost and the generation goes on without it.
@@ -97,13 +130,17 @@ impl Sequence {
         sampling: SamplingParams,
         constraint: Option<&Constraint>,
     ) -> Result<Self, StartError> {
-        let Prompts { tokens, fusion } = prompts;
+        let Prompts { tokens, fusion, said, scored } = prompts;
         let mut states = Vec::with_capacity(tokens.len());
         for (index, (member, prompt)) in ensemble.members().iter().zip(tokens).enumerate() {
-            if fusion.is_active(index) {
+            if fusion.is_active(index) && (scored.is_empty() || !prompt.is_empty()) {
                 check(member, &prompt)?;
             }
-            states.push(MemberState::new(prompt, member.model.new_cache()));
+            let mut state = MemberState::new(prompt, member.model.new_cache());
+            if fusion.is_active(index) {
+                state.score(fusion.weighting, &member.tokenizer, &said);
+            }
+            states.push(state);
         }
         let matching =
             constraint.map(|constraint| ensemble.grammars().start(constraint)).transpose()?;
@@ -119,10 +156,18 @@ impl Sequence {
             turn: Turn::Open,
             gated: 0,
             failed: None,
+            choosing: Choosing { unread: scored.into(), ..Choosing::default() },
             warnings: Vec::new(),
             context_lengths: ensemble.members().iter().map(|m| m.model.context_length()).collect(),
         };
         sequence.next_turn();
+        let bare = |member: usize| sequence.states[member].target.is_empty();
+        if sequence.fusion.active().any(bare)
+            && let Some(first) = sequence.choosing.unread.pop_front()
+        {
+            // Nothing comes before it that could say how probable it is.
+            ensemble.read(&mut sequence, first, Score::default());
+        }
         Ok(sequence)
     }
 
@@ -164,12 +209,55 @@ impl Sequence {
         self.states[member].text.tokens()
     }
 
+    /// Penalties and bias, with the prompt's pieces known.
+    pub fn penalize(&mut self, penalizer: Penalizer) {
+        self.choosing.penalizer = Some(penalizer);
+    }
+
+    /// The members may not end the text before so many pieces; a constraint that allows nothing
+    /// else does.
+    pub fn at_least(&mut self, pieces: usize) {
+        self.choosing.least = pieces;
+    }
+
+    /// Scores what is chosen from now on, and what of the prompt is read piece by piece.
+    pub fn tell(&mut self, logprobs: Logprobs) {
+        self.choosing.logprobs = Some(logprobs);
+    }
+
+    /// What is told of the last piece; `None` if nothing is, or if it was taken.
+    pub fn take_score(&mut self) -> Option<Score> {
+        self.choosing.score.take()
+    }
+
+    /// What is told of the pieces of the prompt that were read one by one.
+    pub fn take_read(&mut self) -> Vec<(UnionId, Score)> {
+        std::mem::take(&mut self.choosing.read)
+    }
+
+    /// Nothing is left of a prompt that is read piece by piece.
+    pub fn has_read(&self) -> bool {
+        self.choosing.unread.is_empty()
+    }
+
+    /// A piece of the prompt has been read and is not of the text.
+    pub(super) fn read(&mut self, id: UnionId, score: Score) {
+        self.choosing.read.push((id, score));
+        self.text.clear();
+        let longest = self.states.iter().map(|state| state.target.len()).max();
+        self.choosing.prompt_tokens = longest.unwrap_or(0);
+    }
+
     /// The longest of the members' prompts, in tokens.
     pub fn prompt_tokens(&self) -> usize {
+        if self.choosing.prompt_tokens > 0 {
+            return self.choosing.prompt_tokens;
+        }
         self.fusion.active().map(|member| self.states[member].prompt).max().unwrap_or(0)
     }
 
-    /// How many tokens a member's cache has given up because later bytes changed them.
+    /// How many tokens a member's cache has given up because later bytes changed them, or to see
+    /// what it says after them.
     pub fn rolled_back(&self, member: usize) -> usize {
         self.states[member].rolled_back
     }
@@ -212,14 +300,45 @@ impl MemberState {
             ready: false,
             heard: false,
             probs: Vec::new(),
+            looked: 0,
+            scores: Scores::none(),
+            scored_bytes: 0,
             rolled_back: 0,
         }
     }
 
-    /// The text has grown: its logits are out of date.
+    /// Settles which of its tokens are scored.
+    fn score(&mut self, weighting: Weighting, tokenizer: &Tokenizer, said: &[u8]) {
+        match weighting {
+            Weighting::Fixed => {}
+            Weighting::Online => self.scores = Scores::of(self.prompt..usize::MAX),
+            Weighting::Prompt => {
+                let bytes = |token: &TokenId| tokenizer.bytes(*token).unwrap_or_default();
+                let range = weights::scored(self.target.iter().map(bytes), said);
+                self.scored_bytes =
+                    self.target[range.clone()].iter().map(|token| bytes(token).len()).sum();
+                if !range.is_empty() {
+                    self.scores = Scores::of(range);
+                }
+            }
+        }
+    }
+
+    /// The text has grown: its logits are out of date. What they said of the next token is noted.
     pub(super) fn retarget(&mut self) {
-        self.target.truncate(self.prompt);
-        self.target.extend_from_slice(self.text.tokens());
+        let (held, heard) = (self.target.len(), self.ready && self.heard);
+        let text = self.text.tokens();
+        let old = &self.target[self.prompt..];
+        let kept = self.prompt + old.iter().zip(text).take_while(|(a, b)| a == b).count();
+        self.target.truncate(kept);
+        self.target.extend_from_slice(&text[kept - self.prompt..]);
+        self.scores.forget(kept);
+        if heard
+            && kept == held
+            && let Some(next) = self.target.get(held)
+        {
+            self.scores.note(held, self.probs[next.0 as usize]);
+        }
         self.ready = false;
     }
 }

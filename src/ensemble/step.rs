@@ -11,6 +11,8 @@ use super::{
     gate::Turn,
     mix::{Mixture, Voice},
     prefix::{self, Prefixes, Start},
+    score::{Before, Score},
+    sequence::MemberState,
     workspace::{self, Desk},
 };
 use crate::{
@@ -53,6 +55,9 @@ pub enum Failure {
 /// back. They are never put off; longer ones share the step's prefill budget.
 const DECODE_ROW: usize = 16;
 
+/// The most tokens of a row whose logits are all wanted: those of 32 are 20 MB at 150,000 a token.
+const LOOKED_AT: usize = 32;
+
 impl Ensemble {
     /// One step of each sequence. A step forwards every sequence's few new tokens, and at most
     /// `work.prefill` tokens a member of texts that it has still to read, first come first served;
@@ -84,7 +89,12 @@ impl Ensemble {
     }
 
     /// Lets everyone speak whose turn it is. `left` is what each member may still read of prompts.
-    fn ask(&self, sequences: &mut [&mut Sequence], work: &mut Workspace, left: &mut [usize]) {
+    pub(super) fn ask(
+        &self,
+        sequences: &mut [&mut Sequence],
+        work: &mut Workspace,
+        left: &mut [usize],
+    ) {
         let mut lap = Instant::now();
         for (member, left) in left.iter_mut().enumerate() {
             self.forward(member, sequences, left, &work.prefixes);
@@ -121,20 +131,31 @@ impl Ensemble {
             }
             let state = &mut sequence.states[member];
             let held = state.cache.tokens().len();
-            let rest = state.cache.sync(&state.target);
-            state.rolled_back += held.saturating_sub(state.target.len() - rest.len());
-            let (tokens, want) = if rest.len() <= DECODE_ROW {
-                (rest, Want::Last)
-            } else {
-                let taken = rest.len().min(*prefill);
-                *prefill -= taken;
-                (&rest[..taken], if taken == rest.len() { Want::Last } else { Want::Nothing })
+            let unscored = state.scores.next(state.target.len());
+            let until = unscored.unwrap_or(state.target.len());
+            // A token is scored by what is said after the one before it.
+            let at = until - state.cache.sync(&state.target[..until]).len();
+            state.rolled_back += held.saturating_sub(at);
+            let rest = &state.target[at..];
+            let (most, want) = match unscored {
+                Some(first) if at + 1 < first => (first - 1 - at, Want::Nothing),
+                Some(_) => (LOOKED_AT, Want::All),
+                None => (rest.len(), Want::Last),
             };
+            let mut taken = rest.len().min(most);
+            if rest.len() > DECODE_ROW {
+                taken = taken.min(*prefill);
+                *prefill -= taken;
+            }
+            let all = taken == rest.len();
+            let want = if want == Want::Last && !all { Want::Nothing } else { want };
+            let tokens = &rest[..taken];
             if tokens.is_empty() {
                 continue;
             }
-            state.ready = want == Want::Last;
+            state.ready = all;
             state.heard = false;
+            state.looked = if want == Want::All { taken } else { 0 };
             rows.push(Row { cache: &mut state.cache, tokens, want, logits: &mut state.probs });
             forwarded.push(index);
         }
@@ -158,14 +179,14 @@ impl Ensemble {
         let mut new = Vec::new();
         for (index, sequence) in sequences.iter_mut().enumerate() {
             for (member, state) in sequence.states.iter_mut().enumerate() {
-                if state.ready && !state.heard {
+                if !state.heard && (state.ready || state.looked > 0) {
                     state.heard = true;
-                    new.push((index, member, &mut state.probs, true));
+                    new.push((index, member, state, true));
                 }
             }
         }
-        pool.for_each(&mut new, |_, (_, member, probs, sound)| {
-            *sound = self.probabilities(*member, probs).is_some();
+        pool.for_each(&mut new, |_, (_, member, state, sound)| {
+            *sound = self.hear(*member, state).is_some();
         });
         let failed: Vec<(usize, usize)> = new
             .into_iter()
@@ -175,6 +196,25 @@ impl Ensemble {
         for (index, member) in failed {
             sequences[index].lose(member, &self.members[member], &Failure::NotFinite);
         }
+    }
+
+    /// One member's logits to probabilities, those before the last only to score what followed.
+    fn hear(&self, member: usize, state: &mut MemberState) -> Option<()> {
+        let looked = std::mem::take(&mut state.looked);
+        if looked == 0 {
+            return self.probabilities(member, &mut state.probs);
+        }
+        let size = self.maps[member].len();
+        let first = state.cache.tokens().len() - looked;
+        for (at, logits) in state.probs.chunks_exact_mut(size).enumerate() {
+            self.probabilities(member, logits)?;
+            let next = first + at + 1;
+            if let Some(token) = state.target.get(next) {
+                state.scores.note(next, logits[token.0 as usize]);
+            }
+        }
+        state.probs.drain(..(looked - 1) * size);
+        Some(())
     }
 
     /// One member's logits to its calibrated probabilities, in place; `None` if they are not
@@ -210,7 +250,7 @@ impl Ensemble {
         let mut tasks: Vec<_> = ready.chunks_mut(share).zip(&mut work.desks).collect();
         work.pool.for_each(&mut tasks, |_, (sequences, desk)| {
             for (sequence, result) in sequences.iter_mut() {
-                **result = self.choose_and_commit_one(sequence, desk).map(Step::Chose);
+                **result = self.choose_and_commit_one(sequence, desk);
             }
         });
         work.times.share_out(start.elapsed(), &mut work.desks);
@@ -221,44 +261,85 @@ impl Ensemble {
         &self,
         sequence: &mut Sequence,
         desk: &mut Desk,
-    ) -> Result<UnionId, StepError> {
-        let Desk { mixture, spent } = desk;
+    ) -> Result<Step, StepError> {
+        let Desk { mixture, before, spent } = desk;
         let mut lap = Instant::now();
         self.mix(sequence, mixture);
         workspace::lap(&mut lap, &mut spent.mix);
-        let mix = &mut mixture.mix;
-        if let Some(matching) = &mut sequence.matching {
-            matching.mask(mix)?;
+        if let Some(id) = sequence.choosing.unread.pop_front() {
+            let wanted = sequence.choosing.logprobs.unwrap_or_default();
+            before.keep(&mixture.mix);
+            let score = self.score(sequence, before, id, wanted);
+            self.read(sequence, id, score);
+            return Ok(Step::Prefill);
         }
-        let index = sequence.sampler.sample(mix).ok_or(StepError::NoMass)?;
-        let id = UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces"));
-        if let Some(matching) = &mut sequence.matching {
-            matching.commit(id)?;
-        }
+        let id = self.choose(sequence, &mut mixture.mix, before)?;
         workspace::lap(&mut lap, &mut spent.choose);
         sequence.gated += usize::from(sequence.turn == Turn::Primary);
         self.commit(sequence, id);
         workspace::lap(&mut lap, &mut spent.commit);
+        Ok(Step::Chose(id))
+    }
+
+    /// The next piece out of the mixture: constraint, penalties and bias, the draw.
+    fn choose(
+        &self,
+        sequence: &mut Sequence,
+        mix: &mut [f32],
+        before: &mut Before,
+    ) -> Result<UnionId, StepError> {
+        if let Some(penalizer) = &sequence.choosing.penalizer {
+            penalizer.raise(mix);
+        }
+        if let Some(matching) = &mut sequence.matching {
+            matching.mask(mix)?;
+        }
+        if sequence.choosing.logprobs.is_some() {
+            before.keep(mix);
+        }
+        let end = self.union().end().0 as usize;
+        let may_not_end = sequence.choosing.pieces < sequence.choosing.least;
+        if may_not_end && mix.iter().enumerate().any(|(index, &p)| p > 0.0 && index != end) {
+            mix[end] = 0.0;
+        }
+        if let Some(penalizer) = &mut sequence.choosing.penalizer {
+            penalizer.apply(mix);
+        }
+        let index = sequence.sampler.sample(mix).ok_or(StepError::NoMass)?;
+        let id = UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces"));
+        let wanted = sequence.choosing.logprobs;
+        sequence.choosing.score = wanted.map(|wanted| self.score(sequence, before, id, wanted));
+        if let Some(matching) = &mut sequence.matching {
+            matching.commit(id)?;
+        }
+        sequence.choosing.pieces += 1;
+        if let Some(penalizer) = &mut sequence.choosing.penalizer {
+            penalizer.count(id);
+        }
         Ok(id)
+    }
+
+    /// Takes a piece of the prompt into every member's text.
+    pub(super) fn read(&self, sequence: &mut Sequence, id: UnionId, score: Score) {
+        self.commit(sequence, id);
+        sequence.read(id, score);
     }
 
     /// The mixture of those whose turn it is.
     pub(super) fn mix(&self, sequence: &Sequence, mixture: &mut Mixture) {
         if sequence.turn == Turn::Primary {
-            let primary = self.voice(sequence, sequence.fusion.primary);
-            return mixture.fuse(Rule::Mean, &[Voice { weight: 1.0, ..primary }]);
+            return mixture.fuse(Rule::Mean, &[self.voice(sequence, sequence.fusion.primary)]);
         }
-        let voices: Vec<Voice<'_>> =
-            sequence.fusion.active().map(|member| self.voice(sequence, member)).collect();
+        let weights = sequence.weights();
+        let voice =
+            |member: usize| Voice { weight: weights[member], ..self.voice(sequence, member) };
+        let voices: Vec<Voice<'_>> = sequence.fusion.active().map(voice).collect();
         mixture.fuse(sequence.fusion.rule, &voices);
     }
 
+    /// One member alone.
     fn voice<'a>(&'a self, sequence: &'a Sequence, member: usize) -> Voice<'a> {
-        Voice {
-            probs: &sequence.states[member].probs,
-            map: &self.maps[member],
-            weight: sequence.fusion.weights[member],
-        }
+        Voice { probs: &sequence.states[member].probs, map: &self.maps[member], weight: 1.0 }
     }
 
     fn commit(&self, sequence: &mut Sequence, id: UnionId) {

@@ -20,13 +20,14 @@ use std::{
 mod failures;
 mod gates;
 mod rules;
+mod weights;
 
 use super::*;
 use crate::{
     constrain::Constraint,
     model::{KvCache, ModelError, Pool, Row, Want},
     sampling::{Sampler, SamplingParams},
-    tokenizer::{PreTokenizer, SpecToken, TokenRole, TokenizerSpec},
+    tokenizer::{Algorithm, DummySpace, PreTokenizer, SpecToken, TokenRole, TokenizerSpec},
     vocab::UnionId,
 };
 
@@ -67,14 +68,17 @@ impl LanguageModel for Toy {
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
         for row in rows {
             self.read.fetch_add(row.tokens.len(), Ordering::Relaxed);
-            row.cache.append(row.tokens);
             row.logits.clear();
-            if row.want == Want::Last {
-                row.logits.extend((0..self.logits).map(|id| {
-                    let mut hasher = DefaultHasher::new();
-                    (self.seed, row.cache.tokens(), id).hash(&mut hasher);
-                    (hasher.finish() % 10_000) as f32 / 2_000.0
-                }));
+            for (at, &token) in row.tokens.iter().enumerate() {
+                row.cache.append(&[token]);
+                let is_last = at + 1 == row.tokens.len();
+                if row.want == Want::All || row.want == Want::Last && is_last {
+                    row.logits.extend((0..self.logits).map(|id| {
+                        let mut hasher = DefaultHasher::new();
+                        (self.seed, row.cache.tokens(), id).hash(&mut hasher);
+                        (hasher.finish() % 10_000) as f32 / 2_000.0
+                    }));
+                }
             }
         }
         Ok(())
@@ -169,6 +173,39 @@ fn plain(seed: u64, words: &[&str], params: &SamplingParams, steps: usize) -> St
         tokens = vec![TokenId(u32::try_from(token).unwrap())];
     }
     text
+}
+
+#[test]
+fn an_outlook_is_what_the_next_step_draws_from_and_changes_nothing() {
+    let ensemble = Ensemble::new(vec![member(1, 1.0, SMALL), member(2, 2.0, LARGE)]);
+    let (mut looked, mut other) = (start(&ensemble, &greedy()), start(&ensemble, &greedy()));
+    for _ in 0..5 {
+        let outlook = ensemble.outlook(&mut looked).unwrap();
+        let sum: f32 = outlook.mix.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+        let own: Vec<&Vec<f32>> = outlook.members.iter().flatten().collect();
+        for (piece, &mass) in outlook.mix.iter().enumerate() {
+            let mean = own[0][piece] / 3.0 + own[1][piece] * 2.0 / 3.0;
+            assert!((mass - mean).abs() < 1e-6, "{mass} {mean}");
+        }
+        let chosen = choose(&ensemble, &mut looked);
+        assert!(outlook.mix.iter().all(|&mass| mass <= outlook.mix[chosen.0 as usize]));
+        assert_eq!(chosen, choose(&ensemble, &mut other));
+    }
+}
+
+#[test]
+fn of_two_tokens_of_a_piece_the_one_that_text_is_encoded_to_is_committed() {
+    let byte = |name: u8| SpecToken::new([name], TokenRole::Byte);
+    let tokens = vec![byte(b'a'), SpecToken::new("a", TokenRole::Normal), byte(b'b')];
+    let scores = Some(vec![0.0; tokens.len()]);
+    let algorithm = Algorithm::SentencePiece { scores, dummy_space: DummySpace::Never };
+    let tokenizer = Tokenizer::from_spec(TokenizerSpec::with(tokens, algorithm)).unwrap();
+    let model = Arc::new(Toy::new(1, 3, 100));
+    let ensemble = Ensemble::new(vec![Member::new("sp".to_owned(), model, tokenizer.into(), 1.0)]);
+    let id = |text: &[u8]| ensemble.union().id(&Piece::Bytes(text.to_vec())).unwrap().0 as usize;
+    assert_eq!(ensemble.tokens(0)[id(b"a")], Some(TokenId(1)));
+    assert_eq!(ensemble.tokens(0)[id(b"b")], Some(TokenId(2)));
 }
 
 #[test]

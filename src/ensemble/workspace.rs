@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Ensemble, mix::Mixture, prefix::Prefixes};
+use super::{Ensemble, mix::Mixture, prefix::Prefixes, score::Before};
 use crate::model::Pool;
 
 /// Scratch memory, kept texts and the clock of one ensemble's steps. Results do not depend on it.
@@ -39,6 +39,7 @@ pub struct Times {
 /// What one thread needs to choose a sequence's next piece.
 pub(super) struct Desk {
     pub(super) mixture: Mixture,
+    pub(super) before: Before,
     pub(super) spent: Spent,
 }
 
@@ -57,7 +58,11 @@ impl Workspace {
         let pool = members.filter_map(|member| member.model.pool()).next().cloned();
         let pool = pool.unwrap_or_else(|| Pool::new(NonZeroUsize::MIN));
         let pieces = ensemble.union().size();
-        let desk = || Desk { mixture: Mixture::new(pieces), spent: Spent::default() };
+        let desk = || Desk {
+            mixture: Mixture::new(pieces),
+            before: Before::default(),
+            spent: Spent::default(),
+        };
         Self {
             prefill,
             prefixes: Prefixes::new(kept),

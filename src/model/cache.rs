@@ -2,7 +2,11 @@
 
 use half::{f16, slice::HalfFloatSliceExt};
 
-use super::kernels::{self, BLOCK, Numbers};
+use super::{
+    ModelError,
+    candle::DeviceLayer,
+    kernels::{self, BLOCK, Numbers},
+};
 use crate::vocab::TokenId;
 
 /// How keys and values are kept.
@@ -19,6 +23,16 @@ pub enum KvFormat {
     Q8,
 }
 
+impl KvFormat {
+    /// What a key or a value of so many numbers takes.
+    pub(super) fn bytes(self, width: usize, head_dim: usize) -> usize {
+        match self {
+            Self::F16 => 2 * width,
+            Self::Q8 => width + 2 * width / kernels::group(head_dim),
+        }
+    }
+}
+
 /// Invariant: every layer holds at least `tokens.len()` positions; what lies beyond is left over
 /// from a rollback and is overwritten.
 ///
@@ -30,6 +44,8 @@ pub enum KvFormat {
 pub struct KvCache {
     tokens: Vec<TokenId>,
     layers: Vec<Layer>,
+    /// In place of `layers` where a model computes on a device.
+    device_layers: Vec<DeviceLayer>,
     /// Of a key or value of one position, over all heads.
     width: usize,
     /// Room is never made for more positions than these.
@@ -75,7 +91,26 @@ impl KvCache {
             }
         };
         let layer = Layer { keys: store.clone(), values: store };
-        Self { tokens: Vec::new(), layers: vec![layer; layers], width, capacity }
+        Self { layers: vec![layer; layers], width, capacity, ..Self::default() }
+    }
+
+    /// One for a model on a device.
+    pub(super) fn on_device(layers: usize, width: usize) -> Self {
+        Self { device_layers: vec![DeviceLayer::default(); layers], width, ..Self::default() }
+    }
+
+    pub(super) fn device_layer(&mut self, layer: usize) -> &mut DeviceLayer {
+        &mut self.device_layers[layer]
+    }
+
+    /// Whether it is one of a model on a device with so many layers of this width.
+    pub(super) fn check_device_layers(
+        &self,
+        layers: usize,
+        width: usize,
+    ) -> Result<(), ModelError> {
+        let (expected, found) = ((layers, width), (self.device_layers.len(), self.width));
+        if expected == found { Ok(()) } else { Err(ModelError::ForeignCache { expected, found }) }
     }
 
     /// The number of layers and the width it was made for.
@@ -122,6 +157,7 @@ impl KvCache {
         Self {
             tokens: self.tokens[..tokens].to_vec(),
             layers: (0..self.layers.len()).map(copy).collect(),
+            device_layers: self.device_layers.clone(),
             width: self.width,
             capacity: self.capacity,
         }

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{LoadError, config::Config, config_gguf, config_json};
+use super::{KvFormat, LoadError, config::Config, config_gguf, config_json};
 use crate::{gguf::Gguf, mapped::TensorEntry, safetensors};
 
 /// What a model is loaded from. Its weights are mapped, not read.
@@ -84,9 +84,9 @@ impl Checkpoint {
     }
 
     /// The bytes that keys and values of one token take.
-    pub fn kv_bytes_a_token(&self) -> u64 {
-        // Two 16-bit floats for each number of a layer's width.
-        4 * self.config.layers as u64 * self.config.kv_width() as u64
+    pub fn kv_bytes_a_token(&self, format: KvFormat) -> u64 {
+        let Config { layers, head_dim, .. } = self.config;
+        2 * layers as u64 * format.bytes(self.config.kv_width(), head_dim) as u64
     }
 
     pub fn context_length(&self) -> usize {

@@ -2,7 +2,7 @@
 //! checked here.
 
 use super::{
-    KvCache, KvFormat, LanguageModel, LoadError, ModelError, Row, Want,
+    KvCache, KvFormat, LanguageModel, LoadError, ModelError, Row,
     cache::Layout,
     checkpoint::{Checkpoint, OUTPUT},
     config::Config,
@@ -24,6 +24,7 @@ pub struct Decoder {
     pub(super) output_norm: Vec<f32>,
     /// `None`: the embedding is used.
     pub(super) output: Option<Matrix>,
+    weight_bytes: u64,
 }
 
 pub(super) struct Layer {
@@ -71,7 +72,18 @@ impl Decoder {
         tensors.finish()?;
         let (isa, pool) = (Isa::best(), pool.clone());
         let kv_format = KvFormat::default();
-        Ok(Self { config, isa, pool, kv_format, embedding, layers, output_norm, output })
+        let weight_bytes = checkpoint.weight_bytes();
+        Ok(Self {
+            config,
+            isa,
+            pool,
+            kv_format,
+            embedding,
+            layers,
+            output_norm,
+            output,
+            weight_bytes,
+        })
     }
 
     /// # Errors
@@ -86,17 +98,13 @@ impl Decoder {
         Self { kv_format, ..self }
     }
 
+    /// The size of the weights in their files.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
     fn check(&self, row: &Row<'_>) -> Result<(), ModelError> {
-        assert!(!row.tokens.is_empty(), "a row has at least one token");
-        let vocab_size = self.vocab_size();
-        if let Some(token) = row.tokens.iter().find(|token| token.0 as usize >= vocab_size) {
-            return Err(ModelError::TokenOutOfRange { token: token.0, vocab_size });
-        }
-        let capacity = self.config.context_length;
-        let wanted = row.cache.tokens().len() + row.tokens.len();
-        if wanted > capacity {
-            return Err(ModelError::ContextFull { capacity, wanted });
-        }
+        row.check(self.vocab_size(), self.config.context_length)?;
         let (expected, found) = (self.cache_shape(), row.cache.shape());
         if expected != found {
             return Err(ModelError::ForeignCache { expected, found });
@@ -132,11 +140,7 @@ impl LanguageModel for Decoder {
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
         rows.iter().try_for_each(|row| self.check(row))?;
         for row in rows.iter_mut() {
-            let wanted = match row.want {
-                Want::Nothing => 0,
-                Want::Last => 1,
-                Want::All => row.tokens.len(),
-            };
+            let wanted = row.want.count(row.tokens.len());
             row.logits.resize(wanted * self.vocab_size(), 0.0);
         }
         forward::forward(self, rows);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::{gguf::GgufError, isa::Isa, safetensors::SafetensorsError, vocab::TokenId};
 
 mod cache;
+mod candle;
 mod checkpoint;
 mod config;
 mod config_gguf;
@@ -17,6 +18,7 @@ mod kernels;
 mod tensors;
 
 pub use cache::{KvCache, KvFormat};
+pub use candle::{Device, DeviceError};
 pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;
 pub use kernels::Pool;
@@ -70,6 +72,8 @@ pub enum ModelError {
         "the cache has (layers, width) {found:?}, the model needs {expected:?}; use its `new_cache`"
     )]
     ForeignCache { expected: (usize, usize), found: (usize, usize) },
+    #[error("the device failed: {reason}")]
+    Device { reason: String },
 }
 
 /// Weights are immutable and shared between threads and sequences.
@@ -123,4 +127,30 @@ pub enum Want {
     Last,
     /// After each of the row's tokens: scoring, verification of drafted tokens.
     All,
+}
+
+impl Row<'_> {
+    /// What every model asks of a row.
+    fn check(&self, vocab_size: usize, capacity: usize) -> Result<(), ModelError> {
+        assert!(!self.tokens.is_empty(), "a row has at least one token");
+        if let Some(token) = self.tokens.iter().find(|token| token.0 as usize >= vocab_size) {
+            return Err(ModelError::TokenOutOfRange { token: token.0, vocab_size });
+        }
+        let wanted = self.cache.tokens().len() + self.tokens.len();
+        if wanted > capacity {
+            return Err(ModelError::ContextFull { capacity, wanted });
+        }
+        Ok(())
+    }
+}
+
+impl Want {
+    /// Of so many tokens.
+    fn count(self, tokens: usize) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Last => 1,
+            Self::All => tokens,
+        }
+    }
 }

@@ -4,6 +4,10 @@
 use std::{collections::BTreeSet, path::Path};
 
 use bytes::Bytes;
+use candle_core::{
+    Device, Tensor,
+    quantized::{QMatMul, ggml_file::qtensor_from_ggml},
+};
 
 use super::{
     LoadError,
@@ -26,6 +30,23 @@ impl Matrix {
 
     pub(super) fn rows(&self) -> usize {
         self.shape[0]
+    }
+
+    /// A copy on a device, in the form it has in the file; plain numbers are widened.
+    pub(super) fn on(&self, device: &Device) -> candle_core::Result<QMatMul> {
+        let dims = self.shape.to_vec();
+        match self.dtype.quantized() {
+            Some(dtype) => {
+                QMatMul::from_qtensor(qtensor_from_ggml(dtype, &self.bytes, dims, device)?)
+            }
+            None => {
+                let mut values = vec![0.0; self.shape[0] * self.shape[1]];
+                for (row, out) in values.chunks_exact_mut(self.shape[1]).enumerate() {
+                    kernels::dequantize(self.weights(), row, out);
+                }
+                Ok(QMatMul::Tensor(Tensor::from_vec(values, dims, device)?))
+            }
+        }
     }
 }
 

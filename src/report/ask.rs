@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use super::{ReportEvent, Run, add, loops::loops};
+use super::{Part, ReportEvent, Run, Tokens, loops::loops};
 use crate::{
     constrain::Constraint,
     engine::{
         Event, FinishReason, GenerateError, GenerateRequest, Generation, Prompt, StopConditions,
-        Usage,
     },
     tokenizer::chat::Message,
 };
@@ -15,9 +14,9 @@ use crate::{
 /// The first and the longest pause before a full queue is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// Who is asked, and how.
+/// What is asked, and how.
 pub(super) struct Question {
-    pub(super) speaker: Speaker,
+    pub(super) part: Part,
     pub(super) messages: Vec<Message>,
     pub(super) constraint: Option<Constraint>,
     pub(super) max_tokens: usize,
@@ -25,16 +24,10 @@ pub(super) struct Question {
     pub(super) number: usize,
 }
 
-#[derive(Clone, Copy)]
-pub(super) enum Speaker {
-    Planner,
-    Section(usize),
-}
-
 /// What came, even if it did not end well.
 pub(super) struct Answer {
     pub(super) text: String,
-    pub(super) usage: Usage,
+    pub(super) usage: Tokens,
     pub(super) end: End,
 }
 
@@ -48,10 +41,10 @@ pub(super) enum End {
 
 /// Asks and listens to the end. Waits for its turn while the engine's queue is full.
 pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
-    let speaker = question.speaker;
+    let part = question.part;
     let mut answer = Answer {
         text: String::new(),
-        usage: Usage::default(),
+        usage: Tokens::default(),
         end: End::Failed(GenerateError::Stopped),
     };
     let mut generation = match admit(run, question).await {
@@ -65,14 +58,14 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
     while let Some(event) = generation.next().await {
         match event {
             Event::Started { prompt_tokens } => {
-                add(&mut answer.usage, Usage { prompt_tokens, ..Usage::default() });
+                answer.usage.prompt_tokens += prompt_tokens;
             }
             Event::Prompt { .. } => {}
             Event::Text { text, tokens, .. } => {
                 answer.usage.completion_tokens += tokens;
                 answer.text.push_str(&text);
-                run.tell(speaker.delta(text, tokens)).await;
-                if matches!(speaker, Speaker::Section(_)) && loops(&answer.text) {
+                run.tell(delta(part, text, tokens)).await;
+                if part != Part::Plan && loops(&answer.text) {
                     answer.end = End::Looped;
                     break;
                 }
@@ -80,7 +73,7 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
             // The log has it; a report is not the place for it.
             Event::Warning { .. } => {}
             Event::Finished { reason, usage } => {
-                answer.usage = usage;
+                answer.usage = usage.into();
                 answer.end = match reason {
                     FinishReason::Stop => End::Stop,
                     FinishReason::Length => End::Length,
@@ -107,8 +100,7 @@ async fn admit(run: &Run<'_>, question: Question) -> Result<Generation, Generate
     loop {
         match run.engine.generate(request.clone()) {
             Err(GenerateError::QueueFull { waiting }) => {
-                let index = question.speaker.index();
-                run.tell(ReportEvent::Queued { index, waiting }).await;
+                run.tell(ReportEvent::Queued { part: question.part, waiting }).await;
                 tokio::time::sleep(pause).await;
                 pause = longest.min(pause * 2);
             }
@@ -117,18 +109,9 @@ async fn admit(run: &Run<'_>, question: Question) -> Result<Generation, Generate
     }
 }
 
-impl Speaker {
-    fn index(self) -> Option<usize> {
-        match self {
-            Self::Planner => None,
-            Self::Section(index) => Some(index),
-        }
-    }
-
-    fn delta(self, text: String, tokens: usize) -> ReportEvent {
-        match self {
-            Self::Planner => ReportEvent::PlanDelta { text, tokens },
-            Self::Section(index) => ReportEvent::SectionDelta { index, text, tokens },
-        }
+fn delta(part: Part, text: String, tokens: usize) -> ReportEvent {
+    match part {
+        Part::Plan => ReportEvent::PlanDelta { text, tokens },
+        part => ReportEvent::SectionDelta { part, text, tokens },
     }
 }

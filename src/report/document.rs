@@ -1,159 +1,145 @@
-//! A report as one Markdown document, and the document as a file.
+//! A report as one Markdown document.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fmt::Write as _};
 
-use super::{Facts, Outcome, Report, plan::shortfall};
-
-/// The most links followed to a document, as many as Linux follows.
-const MAX_LINKS: usize = 40;
-
-/// Why a document cannot be a file.
-#[derive(Debug, thiserror::Error)]
-pub enum DocumentError {
-    #[error("{path} is a folder; name a file in it, for example {path}/report.md")]
-    IsFolder { path: PathBuf },
-    #[error("there is no folder {folder} for {path}; create it or write elsewhere")]
-    NoFolder { folder: PathBuf, path: PathBuf },
-    #[error("{path} is no ordinary file and stays as it is; name another")]
-    NotAFile { path: PathBuf },
-    #[error("{path} is read-only; allow writing or name another file")]
-    ReadOnly { path: PathBuf },
-    #[error("{path} cannot be written: {source}")]
-    Write { path: PathBuf, source: io::Error },
-}
+use super::{Facts, Report, Section, language::headings, plan::shortfall};
 
 impl Report {
-    /// Title, sections in the plan's order, and a closing line of facts. All but that line is the
-    /// same for the same seed.
+    /// Front matter, title, contents, introduction, sections in the plan's order, conclusion, and
+    /// a closing line of facts. The same for the same request, whatever happened on the way: no
+    /// times are in it.
     pub fn markdown(&self) -> String {
+        format!("{}\n{}", self.front_matter(), self.body())
+    }
+
+    /// The document without its front matter.
+    pub(super) fn body(&self) -> String {
         let mut document = format!("# {}\n", self.plan.title);
-        for section in &self.sections {
-            let text = match &section.outcome {
-                Outcome::Written { text, .. } => text.clone(),
-                Outcome::Gap(fault) => {
-                    let reason = fault.to_string();
-                    let reason: Vec<_> = reason.split_whitespace().collect();
-                    format!("> This section could not be written: {}.", reason.join(" "))
-                }
-            };
-            push(&mut document, format_args!("\n## {}\n\n{text}\n", section.name));
+        if self.sections.len() > 1 {
+            let contents = headings(&self.plan.language).contents;
+            push(&mut document, format_args!("\n**{contents}**\n\n"));
+            for (name, anchor) in self.parts().map(|part| &part.name).zip(self.anchors()) {
+                push(&mut document, format_args!("- [{}](#{anchor})\n", escaped(name)));
+            }
+        }
+        for part in self.parts() {
+            push(&mut document, format_args!("\n## {}\n\n{}\n", part.name, shown(part)));
         }
         push(&mut document, format_args!("\n---\n\n*{}*\n", self.closing()));
         document
     }
 
+    /// The anchors of [`Report::parts`], as GitHub makes them of a heading's text: small letters,
+    /// punctuation off, hyphens for spaces, and a number for one that was there before.
+    pub(super) fn anchors(&self) -> Vec<String> {
+        let mut taken: HashMap<String, usize> = HashMap::from([(slug(&self.plan.title), 1)]);
+        let anchor = |part: &Section| {
+            let slug = slug(&part.name);
+            let before = taken.entry(slug.clone()).or_default();
+            *before += 1;
+            if *before == 1 { slug } else { format!("{slug}-{}", *before - 1) }
+        };
+        self.parts().map(anchor).collect()
+    }
+
+    fn front_matter(&self) -> String {
+        let Facts { model, members, fusion, seed, short_of, usage, seconds: _ } = &self.facts;
+        let members: Vec<_> = members.iter().map(|member| quoted(member)).collect();
+        let mut text = format!(
+            "---\n\
+             title: {}\n\
+             topic: {}\n\
+             language: {}\n\
+             model: {}\n\
+             members: [{}]\n\
+             fusion: {}\n\
+             seed: {seed}\n\
+             sections: {}\n",
+            quoted(&self.plan.title),
+            quoted(&self.topic),
+            quoted(&self.plan.language),
+            quoted(model),
+            members.join(", "),
+            quoted(fusion),
+            self.sections.len(),
+        );
+        if let Some(asked) = short_of {
+            push(&mut text, format_args!("sections_asked_for: {asked}\n"));
+        }
+        for (what, count) in self.incidents() {
+            push(&mut text, format_args!("{}: {count}\n", what.replace(' ', "_")));
+        }
+        if let Some(gated) = usage.gated {
+            push(&mut text, format_args!("gated_tokens: {gated}\n"));
+        }
+        push(
+            &mut text,
+            format_args!(
+                "prompt_tokens: {}\ncompletion_tokens: {}\ngenerator: \"tutti {}\"\n---\n",
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                env!("CARGO_PKG_VERSION"),
+            ),
+        );
+        text
+    }
+
     /// What is to be said of the run, in one line.
     fn closing(&self) -> String {
-        let Facts { model, members, seed, short_of, usage, seconds } = &self.facts;
+        let Facts { model, members, seed, short_of, usage, .. } = &self.facts;
         let mut line = format!("Written by `{model}`");
         if members.len() > 1 {
             push(&mut line, format_args!(" (`{}`)", members.join("`, `")));
         }
-        let tokens = usage.completion_tokens;
-        push(
-            &mut line,
-            format_args!(
-                ", seed {seed}: {tokens} tokens in {seconds:.1} s, {:.1} tokens/s.",
-                tokens as f64 / seconds.max(f64::MIN_POSITIVE)
-            ),
-        );
+        push(&mut line, format_args!(", seed {seed}: {} tokens.", usage.completion_tokens));
         if let Some(asked) = short_of {
             push(&mut line, format_args!(" Only {}.", shortfall(self.sections.len(), *asked)));
         }
-        let count =
-            |is: fn(&super::Section) -> bool| self.sections.iter().filter(|s| is(s)).count();
-        let at_limit = count(|s| matches!(s.outcome, Outcome::Written { at_limit: true, .. }));
-        let again = count(|s| s.retried.is_some());
-        let missing = count(|s| s.gap().is_some());
-        let facts = [
-            ("ended at the token limit", at_limit),
-            ("written again", again),
-            ("missing", missing),
-        ];
-        for (what, sections) in facts.into_iter().filter(|&(_, n)| n > 0) {
-            let noun = if sections == 1 { "section" } else { "sections" };
-            push(&mut line, format_args!(" {sections} {noun} {what}."));
+        for (what, count) in self.incidents().into_iter().filter(|&(_, n)| n > 0) {
+            let noun = if count == 1 { "part" } else { "parts" };
+            push(&mut line, format_args!(" {count} {noun} {what}."));
         }
         line
     }
+
+    /// What did not go as it should, and in how many parts.
+    pub(super) fn incidents(&self) -> [(&'static str, usize); 3] {
+        let count = |is: fn(&Section) -> bool| self.parts().filter(|part| is(part)).count();
+        [
+            ("ended at the token limit", count(Section::is_at_limit)),
+            ("written again", count(|part| part.retried.is_some())),
+            ("missing", count(|part| part.gap().is_some())),
+        ]
+    }
+}
+
+/// A part's text, or what stands in its place.
+fn shown(part: &Section) -> String {
+    match part.gap() {
+        None => part.text().unwrap_or_default().to_owned(),
+        Some(fault) => {
+            let reason = fault.to_string();
+            let reason: Vec<_> = reason.split_whitespace().collect();
+            format!("> This section could not be written: {}.", reason.join(" "))
+        }
+    }
+}
+
+fn slug(heading: &str) -> String {
+    let kept = heading.chars().filter(|&c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// A link's text.
+fn escaped(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('[', "\\[").replace(']', "\\]")
+}
+
+/// A string of YAML; every JSON string is one.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     text.write_fmt(more).expect("a String takes every text");
-}
-
-/// Whether [`write_document`] can be expected to succeed; to be asked before anything is
-/// generated. Changes nothing on the disk.
-pub fn check_destination(path: &Path) -> Result<(), DocumentError> {
-    let path = &followed(path);
-    if path.is_symlink() {
-        return Err(DocumentError::NotAFile { path: path.clone() });
-    }
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => Err(DocumentError::IsFolder { path: path.clone() }),
-        Ok(found) if !found.is_file() => Err(DocumentError::NotAFile { path: path.clone() }),
-        Ok(found) if found.permissions().readonly() => {
-            Err(DocumentError::ReadOnly { path: path.clone() })
-        }
-        _ => Ok(()),
-    }?;
-    if path.file_name().is_none() {
-        return Err(DocumentError::IsFolder { path: path.clone() });
-    }
-    if !folder(path).is_dir() {
-        return Err(DocumentError::NoFolder {
-            folder: folder(path).to_owned(),
-            path: path.clone(),
-        });
-    }
-    // Only trying tells whether a folder can be written; the file is gone at once.
-    unnamed_file(path).map(drop)
-}
-
-/// Puts `text` at `path` in one step: whoever looks sees the old file or the whole new one, and a
-/// failure leaves the old one. A link stays a link, also one to a file that is not there yet;
-/// permissions stay as they are.
-pub fn write_document(path: &Path, text: &str) -> Result<(), DocumentError> {
-    check_destination(path)?;
-    let path = &followed(path);
-    let failed = |source| DocumentError::Write { path: path.clone(), source };
-    let mut file = unnamed_file(path)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    if let Ok(old) = fs::metadata(path) {
-        file.as_file().set_permissions(old.permissions()).map_err(failed)?;
-    }
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
-}
-
-/// The place that `path` leads to if it is a link, whether or not there is a file yet. Links that
-/// lead nowhere but to themselves give a link.
-fn followed(path: &Path) -> PathBuf {
-    let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        let Ok(target) = fs::read_link(&path) else { break };
-        path = folder(&path).join(target);
-    }
-    path
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// A new file in the folder of `path`, with the permissions of any new file, deleted if dropped.
-fn unnamed_file(path: &Path) -> Result<tempfile::NamedTempFile, DocumentError> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".report-").suffix(".part");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder
-        .tempfile_in(folder(path))
-        .map_err(|source| DocumentError::Write { path: path.to_owned(), source })
 }

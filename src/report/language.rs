@@ -1,4 +1,5 @@
-//! Which languages a text can be in, by its script. Says nothing where a script has too many.
+//! Which languages a text can be in, by its script, and what a report's own headings are in a
+//! language. Says nothing where a script has too many.
 
 /// A script's letters and the languages written in it.
 struct Script {
@@ -53,6 +54,56 @@ pub(super) fn languages(topic: &str) -> Option<&'static [&'static str]> {
     (count(main) > 0 && 3 * count(main) >= letters).then_some(main.languages)
 }
 
+/// What a document is given in its language beside what the models write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Headings {
+    /// As HTML's `lang` wants it (BCP 47).
+    pub(super) code: &'static str,
+    pub(super) contents: &'static str,
+    pub(super) introduction: &'static str,
+    pub(super) conclusion: &'static str,
+}
+
+/// A language's names, code, and headings.
+type Row = (&'static [&'static str], [&'static str; 4]);
+
+const HEADINGS: [Row; 20] = [
+    (&["english"], ["en", "Contents", "Introduction", "Conclusion"]),
+    (&["chinese", "中文", "汉语"], ["zh", "目录", "引言", "结论"]),
+    (&["japanese", "日本語"], ["ja", "目次", "はじめに", "おわりに"]),
+    (&["korean", "한국어"], ["ko", "목차", "서론", "결론"]),
+    (&["german", "deutsch"], ["de", "Inhalt", "Einleitung", "Fazit"]),
+    (&["french", "français"], ["fr", "Sommaire", "Introduction", "Conclusion"]),
+    (&["spanish", "español"], ["es", "Índice", "Introducción", "Conclusión"]),
+    (&["portuguese", "português"], ["pt", "Índice", "Introdução", "Conclusão"]),
+    (&["italian", "italiano"], ["it", "Indice", "Introduzione", "Conclusione"]),
+    (&["dutch", "nederlands"], ["nl", "Inhoud", "Inleiding", "Conclusie"]),
+    (&["polish", "polski"], ["pl", "Spis treści", "Wstęp", "Podsumowanie"]),
+    (&["turkish", "türkçe"], ["tr", "İçindekiler", "Giriş", "Sonuç"]),
+    (&["russian", "русский"], ["ru", "Содержание", "Введение", "Заключение"]),
+    (&["ukrainian", "українська"], ["uk", "Зміст", "Вступ", "Висновок"]),
+    (&["greek", "ελληνικά"], ["el", "Περιεχόμενα", "Εισαγωγή", "Συμπέρασμα"]),
+    (&["arabic", "العربية"], ["ar", "المحتويات", "المقدمة", "الخاتمة"]),
+    (&["persian", "فارسی"], ["fa", "فهرست", "مقدمه", "نتیجه‌گیری"]),
+    (&["hebrew", "עברית"], ["he", "תוכן העניינים", "מבוא", "סיכום"]),
+    (&["hindi", "हिन्दी"], ["hi", "विषय-सूची", "परिचय", "निष्कर्ष"]),
+    (&["bengali", "বাংলা"], ["bn", "সূচিপত্র", "ভূমিকা", "উপসংহার"]),
+];
+
+/// The headings in the language a plan names; in English if it is none of the table.
+pub(super) fn headings(language: &str) -> Headings {
+    let language = language.trim().to_lowercase();
+    let row =
+        HEADINGS.iter().find(|(names, _)| names.iter().any(|name| language.starts_with(name)));
+    let (_, [code, contents, introduction, conclusion]) = *row.unwrap_or(&HEADINGS[0]);
+    Headings { code, contents, introduction, conclusion }
+}
+
+/// True for languages that are written from right to left.
+pub(super) fn is_right_to_left(code: &str) -> bool {
+    ["ar", "fa", "he", "ur"].contains(&code)
+}
+
 impl Script {
     fn has(&self, c: char) -> bool {
         self.letters.iter().any(|&(first, last)| (first..=last).contains(&c))
@@ -61,7 +112,7 @@ impl Script {
 
 #[cfg(test)]
 mod tests {
-    use super::languages;
+    use super::{headings, languages};
 
     #[test]
     fn a_script_names_its_languages() {
@@ -79,5 +130,14 @@ mod tests {
         assert_eq!(languages("La historia del café en Colombia"), None);
         assert_eq!(languages("What the sign 道 means in Taoism"), None);
         assert_eq!(languages("2026"), None);
+    }
+
+    #[test]
+    fn headings_are_in_the_plans_language_or_in_english() {
+        assert_eq!(headings("Chinese (Simplified)").introduction, "引言");
+        assert_eq!(headings("Español").conclusion, "Conclusión");
+        for other in ["", "Klingon", "English"] {
+            assert_eq!(headings(other).contents, "Contents");
+        }
     }
 }

@@ -2,17 +2,17 @@
 
 use std::{collections::HashSet, ops::RangeInclusive, time::Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    MAX_SECTIONS, ReportError, ReportEvent, Run, add,
-    ask::{End, Question, Speaker, ask},
+    MAX_SECTIONS, Part, ReportError, ReportEvent, Run, Tokens,
+    ask::{End, Question, ask},
     language::languages,
     markdown::{plain_line, same_words},
     prompts,
 };
-use crate::{constrain::Constraint, engine::Usage};
+use crate::{constrain::Constraint, engine::GenerateError};
 
 /// How often the planner is asked for the sections that a mended plan lacks.
 const MORE: usize = 3;
@@ -24,11 +24,15 @@ const LANGUAGE: usize = 20;
 const TITLE: usize = 90;
 const NAME: usize = 60;
 const DESCRIPTION: usize = 160;
+/// The most characters of any text of a plan that is given: every worker reads all names.
+const LONGEST_GIVEN: usize = 500;
 
 /// What the report says, in which order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// What the planner calls the topic's language; may be empty.
+    #[serde(default)]
     pub language: String,
     /// One line, not empty.
     pub title: String,
@@ -36,18 +40,22 @@ pub struct Plan {
     pub sections: Vec<PlannedSection>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlannedSection {
     /// One line, not empty.
     pub name: String,
     /// What the section is about; one line, may be empty.
+    #[serde(default)]
     pub description: String,
 }
 
 /// A plan and how it came about.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Planned {
     pub plan: Plan,
+    /// True if the plan came with the request.
+    pub given: bool,
     /// Why the first answer was not used.
     pub refused: Option<PlanFault>,
     /// True if no answer was good as it was and the plan is made of the usable sections of all.
@@ -55,17 +63,20 @@ pub struct Planned {
     /// The number of sections asked for, if fewer could be planned.
     pub short_of: Option<usize>,
     /// Of all answers.
-    pub usage: Usage,
+    pub usage: Tokens,
     pub seconds: f64,
 }
 
 /// What is wrong with a plan.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "fault", rename_all = "snake_case")]
 pub enum PlanFault {
     #[error("the plan did not end within {max_tokens} tokens")]
     Unfinished { max_tokens: usize },
     #[error("the plan is not the JSON asked for: {reason}")]
     Malformed { reason: String },
+    #[error("a text of {characters} characters is too long, {most} are the most: {start}...")]
+    TooLong { characters: usize, most: usize, start: String },
     #[error("the title is empty")]
     NoTitle,
     #[error("section {number} has no name")]
@@ -87,7 +98,12 @@ struct Refused {
 /// Asks for a plan, and once more if it cannot be used; mends it if that is no better.
 pub(super) async fn plan(run: &Run<'_>) -> Result<Planned, ReportError> {
     let started = Instant::now();
-    let mut usage = Usage::default();
+    let mut usage = Tokens::default();
+    if let Some(plan) = &run.request.plan {
+        let planned = Planned::given(plan.clone());
+        run.tell(ReportEvent::Planned(planned.clone())).await;
+        return Ok(planned);
+    }
     run.tell(ReportEvent::PlanStarted { max_tokens: max_tokens(run) }).await;
     let (plan, refused, mended) = match attempt(run, None, &mut usage).await? {
         Ok(plan) => (plan, None, false),
@@ -106,7 +122,7 @@ pub(super) async fn plan(run: &Run<'_>) -> Result<Planned, ReportError> {
     };
     let seconds = started.elapsed().as_secs_f64();
     let short_of = run.request.sections.filter(|&asked| plan.sections.len() < asked);
-    let planned = Planned { plan, refused, mended, short_of, usage, seconds };
+    let planned = Planned { plan, given: false, refused, mended, short_of, usage, seconds };
     run.tell(ReportEvent::Planned(planned.clone())).await;
     Ok(planned)
 }
@@ -114,11 +130,11 @@ pub(super) async fn plan(run: &Run<'_>) -> Result<Planned, ReportError> {
 async fn attempt(
     run: &Run<'_>,
     refused: Option<&PlanFault>,
-    usage: &mut Usage,
+    usage: &mut Tokens,
 ) -> Result<Result<Plan, Refused>, ReportError> {
     let bounds = run.request.section_bounds();
     let question = Question {
-        speaker: Speaker::Planner,
+        part: Part::Plan,
         messages: prompts::plan(&run.request.topic, &bounds, refused),
         constraint: Some(Constraint::JsonSchema(schema(&run.request.topic, &bounds))),
         max_tokens: max_tokens(run),
@@ -137,12 +153,13 @@ async fn attempt(
 async fn answer(
     run: &Run<'_>,
     question: Question,
-    usage: &mut Usage,
+    usage: &mut Tokens,
 ) -> Result<Result<String, PlanFault>, ReportError> {
     let max_tokens = question.max_tokens;
     let answer = ask(run, question).await;
-    add(usage, answer.usage);
+    *usage += answer.usage;
     match answer.end {
+        End::Failed(GenerateError::Stopped) => Err(ReportError::Stopped),
         End::Failed(error) => Err(ReportError::Plan(error)),
         End::Length => Ok(Err(PlanFault::Unfinished { max_tokens })),
         End::Stop | End::Looped => Ok(Ok(answer.text)),
@@ -157,7 +174,7 @@ async fn mend(
     drafts: Vec<Plan>,
     fault: PlanFault,
     run: &Run<'_>,
-    usage: &mut Usage,
+    usage: &mut Tokens,
 ) -> Result<Plan, ReportError> {
     let Some(mut plan) = joined(drafts, run) else {
         return Err(ReportError::UnusablePlan { fault, asked: 2 });
@@ -185,12 +202,12 @@ async fn more(
     run: &Run<'_>,
     plan: &Plan,
     number: usize,
-    usage: &mut Usage,
+    usage: &mut Tokens,
 ) -> Result<Vec<PlannedSection>, ReportError> {
     let names: Vec<_> = plan.sections.iter().map(|section| section.name.clone()).collect();
     let lacking = run.request.section_bounds().start() - names.len();
     let question = Question {
-        speaker: Speaker::Planner,
+        part: Part::Plan,
         messages: prompts::plan_more(&run.request.topic, names, lacking),
         constraint: Some(Constraint::JsonSchema(object(
             &json!({ "sections": sections_schema(&(lacking..=lacking)) }),
@@ -200,8 +217,8 @@ async fn more(
         number,
     };
     let json = answer(run, question, usage).await?;
-    let wire = json.ok().and_then(|json| serde_json::from_str::<MoreWire>(&json).ok());
-    Ok(wire.into_iter().flat_map(|wire| wire.sections).map(PlannedSection::from).collect())
+    let more = json.ok().and_then(|json| serde_json::from_str::<More>(&json).ok());
+    Ok(more.into_iter().flat_map(|more| more.sections).map(PlannedSection::cleaned).collect())
 }
 
 /// The budget asked for, or what a plan needs whose texts are as long as the schema allows, at
@@ -267,38 +284,57 @@ fn object(properties: &Value, required: &[&str]) -> Value {
     })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlanWire {
-    language: String,
-    title: String,
-    sections: Vec<SectionWire>,
-}
-
 /// Sections that a plan lacks.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct MoreWire {
-    sections: Vec<SectionWire>,
+struct More {
+    sections: Vec<PlannedSection>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SectionWire {
-    name: String,
-    description: String,
+impl Planned {
+    fn given(plan: Plan) -> Self {
+        let (usage, seconds) = (Tokens::default(), 0.0);
+        let (refused, mended, short_of) = (None, false, None);
+        Self { plan, given: true, refused, mended, short_of, usage, seconds }
+    }
 }
 
 impl Plan {
     /// Reads a plan's JSON; every text becomes one line without Markdown's marks around it.
-    fn parse(json: &str) -> Result<Self, PlanFault> {
-        let wire: PlanWire = serde_json::from_str(json)
+    /// What is to be said of a plan of a person's is [`Plan::check_given`]'s.
+    pub fn parse(json: &str) -> Result<Self, PlanFault> {
+        let plan: Self = serde_json::from_str(json)
             .map_err(|error| PlanFault::Malformed { reason: error.to_string() })?;
-        Ok(Self {
-            language: plain_line(&wire.language),
-            title: plain_line(&wire.title),
-            sections: wire.sections.into_iter().map(PlannedSection::from).collect(),
-        })
+        Ok(plan.cleaned())
+    }
+
+    /// The plan with every text on one line, without Markdown's marks around it.
+    pub fn cleaned(self) -> Self {
+        Self {
+            language: plain_line(&self.language),
+            title: plain_line(&self.title),
+            sections: self.sections.into_iter().map(PlannedSection::cleaned).collect(),
+        }
+    }
+
+    /// The plan as JSON that a person can edit and [`Plan::parse`] reads.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("texts in structs can always be JSON")
+    }
+
+    /// What makes a plan that did not come from the planner unfit for a report.
+    pub fn check_given(&self) -> Result<(), PlanFault> {
+        self.check(&(1..=MAX_SECTIONS), &HashSet::new())?;
+        let sections = self.sections.iter();
+        let texts = sections.flat_map(|section| [&section.name, &section.description]);
+        for text in texts.chain([&self.language, &self.title]) {
+            let characters = text.chars().count();
+            if characters > LONGEST_GIVEN {
+                let start = text.chars().take(20).collect();
+                return Err(PlanFault::TooLong { characters, most: LONGEST_GIVEN, start });
+            }
+        }
+        Ok(())
     }
 
     fn check(
@@ -333,11 +369,11 @@ impl Plan {
     }
 }
 
-impl From<SectionWire> for PlannedSection {
-    fn from(section: SectionWire) -> Self {
+impl PlannedSection {
+    fn cleaned(self) -> Self {
         Self {
-            name: without_number(&plain_line(&section.name)).to_owned(),
-            description: plain_line(&section.description),
+            name: without_number(&plain_line(&self.name)).to_owned(),
+            description: plain_line(&self.description),
         }
     }
 }

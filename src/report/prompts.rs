@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 use super::{
-    SectionFault,
+    Part, SectionFault,
     plan::{Plan, PlanFault, range},
 };
 use crate::tokenizer::chat::{Message, Role};
@@ -20,6 +20,8 @@ const PLAN: &str = include_str!("prompts/plan.md");
 const PLAN_MORE: &str = include_str!("prompts/plan_more.md");
 const SECTION_SYSTEM: &str = include_str!("prompts/section_system.md");
 const SECTION: &str = include_str!("prompts/section.md");
+const SYNTHESIS_SYSTEM: &str = include_str!("prompts/synthesis_system.md");
+const SYNTHESIS: &str = include_str!("prompts/synthesis.md");
 
 /// A topic, its number of sections, and the plan as the schema wants it.
 const EXAMPLE: (&str, &str, &str) =
@@ -60,13 +62,24 @@ fn plan_question(topic: &str, count: &str, refused: Option<String>) -> Message {
     message(Role::User, PLAN, context! { topic, count, refused })
 }
 
-/// What a worker is told; `retried` is what was wrong with its first text.
-pub(super) fn section(
-    topic: &str,
-    plan: &Plan,
-    index: usize,
-    retried: Option<&SectionFault>,
-) -> Vec<Message> {
+/// What a worker is told beside the plan.
+pub(super) struct Told<'a> {
+    /// The most tokens of the section.
+    pub(super) budget: usize,
+    /// What was wrong with its first text.
+    pub(super) retried: Option<&'a SectionFault>,
+}
+
+impl Told<'_> {
+    /// The number of words that fits the budget: English has about 1.3 tokens a word, and lists,
+    /// names and numbers have more. In tens, as people say it.
+    fn words(&self) -> usize {
+        (self.budget * 6 / 100 * 10).max(10)
+    }
+}
+
+/// What the worker of section `index` is told.
+pub(super) fn section(topic: &str, plan: &Plan, index: usize, told: &Told<'_>) -> Vec<Message> {
     let names: Vec<_> = plan.sections.iter().map(|section| section.name.clone()).collect();
     let own = &plan.sections[index];
     let values = context! {
@@ -74,11 +87,35 @@ pub(super) fn section(
         language => plan.language.clone(),
         title => plan.title.clone(),
         names,
+        words => told.words(),
         name => own.name.clone(),
         description => own.description.clone(),
-        note => retried.and_then(SectionFault::note),
+        note => told.retried.and_then(SectionFault::note),
     };
     vec![message(Role::System, SECTION_SYSTEM, context! {}), message(Role::User, SECTION, values)]
+}
+
+/// What the writers of the introduction and the conclusion are told; `digest` are the sections'
+/// names and what is shown of their texts.
+pub(super) fn synthesis(
+    topic: &str,
+    plan: &Plan,
+    digest: &[(String, String)],
+    part: Part,
+    retried: Option<&SectionFault>,
+) -> Vec<Message> {
+    let digest: Vec<_> =
+        digest.iter().map(|(name, text)| vec![name.clone(), text.clone()]).collect();
+    let values = context! {
+        topic => topic.trim(),
+        language => plan.language.clone(),
+        title => plan.title.clone(),
+        digest,
+        part => if part == Part::Introduction { "introduction" } else { "conclusion" },
+        note => retried.and_then(SectionFault::note),
+    };
+    let (system, user) = (SYNTHESIS_SYSTEM, SYNTHESIS);
+    vec![message(Role::System, system, context! {}), message(Role::User, user, values)]
 }
 
 fn message(role: Role, template: &str, values: Value) -> Message {

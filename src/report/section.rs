@@ -2,28 +2,31 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    ReportEvent, Run, add,
-    ask::{Answer, End, Question, Speaker, ask},
+    Done, Part, ReportError, ReportEvent, Run, Tokens,
+    ask::{Answer, End, Question, ask},
     plan::Plan,
     prompts,
     tidy::{Place, Tidied, tidy},
 };
-use crate::engine::{GenerateError, Usage};
+use crate::{engine::GenerateError, tokenizer::chat::Message};
 
 /// A section of the report and how it came about.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Section {
     pub name: String,
     pub outcome: Outcome,
     /// Why the first text was dropped.
     pub retried: Option<SectionFault>,
     /// Of both texts.
-    pub usage: Usage,
+    pub usage: Tokens,
     pub seconds: f64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     Written {
         /// Markdown whose headings are below the section's; not empty.
@@ -33,27 +36,42 @@ pub enum Outcome {
         at_limit: bool,
     },
     /// It failed twice, the second time for this.
-    Gap(SectionFault),
+    Gap { fault: SectionFault },
 }
 
 /// Why a text is not used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "fault", rename_all = "snake_case")]
 pub enum SectionFault {
-    #[error("{0}")]
-    Failed(#[from] GenerateError),
+    #[error("{reason}")]
+    Failed { reason: String },
     #[error("the models wrote no text")]
     Empty,
     #[error("the models repeated themselves")]
     Loops,
+    #[error("the budget of {max_tokens} tokens ended before any sentence did")]
+    Unfinished { max_tokens: usize },
 }
 
 impl Section {
     /// Why the section is missing, if it is.
     pub fn gap(&self) -> Option<&SectionFault> {
         match &self.outcome {
-            Outcome::Gap(fault) => Some(fault),
+            Outcome::Gap { fault } => Some(fault),
             Outcome::Written { .. } => None,
         }
+    }
+
+    /// The text, if it is not missing.
+    pub fn text(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Gap { .. } => None,
+            Outcome::Written { text, .. } => Some(text),
+        }
+    }
+
+    pub(super) fn is_at_limit(&self) -> bool {
+        matches!(self.outcome, Outcome::Written { at_limit: true, .. })
     }
 }
 
@@ -61,58 +79,121 @@ impl SectionFault {
     /// What the worker is told when it tries again; an engine's failure is none of its business.
     pub(super) fn note(&self) -> Option<&'static str> {
         match self {
-            Self::Failed(_) => None,
+            Self::Failed { .. } => None,
             Self::Empty => Some("Your last answer was empty. Write at least one paragraph."),
             Self::Loops => Some("Your last answer repeated itself. Say everything only once."),
+            Self::Unfinished { .. } => {
+                Some("Your last answer was too long. Write short sentences and come to an end.")
+            }
         }
     }
 }
 
-/// Writes section `index` of the plan. Never fails: what goes wrong is the section's outcome.
-pub(super) async fn write(run: &Run<'_>, plan: &Plan, index: usize) -> Section {
-    let started = Instant::now();
-    let max_tokens = run.request.max_tokens;
-    let mut usage = Usage::default();
-    run.tell(ReportEvent::SectionStarted { index, max_tokens }).await;
-    let (outcome, retried) = match attempt(run, (plan, index), None, &mut usage).await {
-        Ok(written) => (written, None),
-        Err(fault) => {
-            run.tell(ReportEvent::SectionRetried { index, fault: fault.clone() }).await;
-            let again = attempt(run, (plan, index), Some(&fault), &mut usage).await;
-            (again.unwrap_or_else(Outcome::Gap), Some(fault))
-        }
+/// What one worker has to write.
+pub(super) struct Assignment<'a> {
+    pub(super) part: Part,
+    /// The heading it goes under.
+    pub(super) name: &'a str,
+    pub(super) plan: &'a Plan,
+    pub(super) max_tokens: usize,
+    /// The number of the first try, for its seed; the second try has the next.
+    pub(super) number: usize,
+}
+
+/// Section `index` of the plan, unless it is done.
+pub(super) async fn of_plan(
+    run: &Run<'_>,
+    plan: &Plan,
+    index: usize,
+    done: &Done,
+) -> Result<Section, ReportError> {
+    let assignment = Assignment {
+        part: Part::Section { index },
+        name: &plan.sections[index].name,
+        plan,
+        max_tokens: run.request.max_tokens,
+        number: 2 * (index + 1),
     };
-    let name = plan.sections[index].name.clone();
+    let (topic, budget) = (&run.request.topic, run.request.max_tokens);
+    write(run, assignment, done, &|retried| {
+        prompts::section(topic, plan, index, &prompts::Told { budget, retried })
+    })
+    .await
+}
+
+/// What the assignment's worker writes when it is told `messages`, unless that is done. What goes
+/// wrong is the section's outcome, but for an engine that stops.
+pub(super) async fn write(
+    run: &Run<'_>,
+    assignment: Assignment<'_>,
+    done: &Done,
+    messages: &(dyn Fn(Option<&SectionFault>) -> Vec<Message> + Sync),
+) -> Result<Section, ReportError> {
+    let Assignment { part, name, max_tokens, .. } = assignment;
+    if let Some(section) = done.parts.get(&part) {
+        return Ok(section.clone());
+    }
+    let started = Instant::now();
+    let mut usage = Tokens::default();
+    run.tell(ReportEvent::SectionStarted { part, max_tokens }).await;
+    let mut outcome = attempt(run, &assignment, messages(None), &mut usage).await?;
+    let mut retried = None;
+    if let Some(fault) = outcome.fault(max_tokens) {
+        run.tell(ReportEvent::SectionRetried { part, fault: fault.clone() }).await;
+        let again = Assignment { number: assignment.number + 1, ..assignment };
+        outcome = attempt(run, &again, messages(Some(&fault)), &mut usage).await?.marked();
+        retried = Some(fault);
+    }
     let seconds = started.elapsed().as_secs_f64();
-    let section = Section { name, outcome, retried, usage, seconds };
-    run.tell(ReportEvent::SectionFinished { index, section: section.clone() }).await;
-    section
+    let section = Section { name: name.to_owned(), outcome, retried, usage, seconds };
+    run.tell(ReportEvent::SectionFinished { part, section: section.clone() }).await;
+    Ok(section)
 }
 
 async fn attempt(
     run: &Run<'_>,
-    (plan, index): (&Plan, usize),
-    retried: Option<&SectionFault>,
-    usage: &mut Usage,
-) -> Result<Outcome, SectionFault> {
-    let question = Question {
-        speaker: Speaker::Section(index),
-        messages: prompts::section(&run.request.topic, plan, index, retried),
-        constraint: None,
-        max_tokens: run.request.max_tokens,
-        number: 2 * (index + 1) + usize::from(retried.is_some()),
-    };
+    &Assignment { part, name, plan, max_tokens, number }: &Assignment<'_>,
+    messages: Vec<Message>,
+    usage: &mut Tokens,
+) -> Result<Outcome, ReportError> {
+    let question = Question { part, messages, constraint: None, max_tokens, number };
     let Answer { text, usage: used, end } = ask(run, question).await;
-    add(usage, used);
+    *usage += used;
     let at_limit = match end {
-        End::Failed(error) => return Err(error.into()),
-        End::Looped => return Err(SectionFault::Loops),
+        End::Failed(GenerateError::Stopped) => return Err(ReportError::Stopped),
+        End::Failed(error) => {
+            return Ok(Outcome::Gap { fault: SectionFault::Failed { reason: error.to_string() } });
+        }
+        End::Looped => return Ok(Outcome::Gap { fault: SectionFault::Loops }),
         End::Length => true,
         End::Stop => false,
     };
-    let (text, tidied) = tidy(&text, &Place { plan, index, at_limit });
+    let index = match part {
+        Part::Section { index } => Some(index),
+        _ => None,
+    };
+    let (text, tidied) = tidy(&text, &Place { plan, name, index, at_limit });
     if !text.chars().any(char::is_alphanumeric) {
-        return Err(SectionFault::Empty);
+        return Ok(Outcome::Gap { fault: SectionFault::Empty });
     }
     Ok(Outcome::Written { text, tidied, at_limit })
+}
+
+impl Outcome {
+    /// Why the part is worth another try.
+    fn fault(&self, max_tokens: usize) -> Option<SectionFault> {
+        match self {
+            Self::Gap { fault } => Some(fault.clone()),
+            Self::Written { tidied: Tidied { ragged: 0, .. }, .. } => None,
+            Self::Written { .. } => Some(SectionFault::Unfinished { max_tokens }),
+        }
+    }
+
+    /// A text without a whole sentence at its end, and not worth a third try, shows it.
+    fn marked(mut self) -> Self {
+        if let Self::Written { text, tidied: Tidied { ragged: 1.., .. }, .. } = &mut self {
+            text.push_str(" …");
+        }
+        self
+    }
 }

@@ -15,15 +15,15 @@ pub(super) fn ends_sentence(c: char) -> bool {
 }
 
 /// A text that a budget ended, up to its last whole sentence, list item, table row or line of
-/// code, if that ends in its second half; else all of it.
-pub(super) fn cut_to_sentence(text: &str) -> &str {
+/// code; `None` if that does not end in its second half.
+pub(super) fn cut_to_sentence(text: &str) -> Option<&str> {
     let text = text.trim_end();
     let end = match in_code(text).1 {
         Some(_) => text.rfind('\n').unwrap_or(0),
         None => last_end(text),
     };
     let whole = without_dangling_lines(&text[..end]);
-    if 2 * whole.len() >= text.len() { whole } else { text }
+    (2 * whole.len() >= text.len()).then_some(whole)
 }
 
 /// The end of the last sentence, or of the line before the last one if that comes later.
@@ -82,7 +82,7 @@ mod tests {
     /// Texts with `^` where they are to be cut.
     fn holds(marked: &str) {
         let (whole, rest) = marked.split_once('^').expect("a mark");
-        assert_eq!(cut_to_sentence(&format!("{whole}{rest}")), whole);
+        assert_eq!(cut_to_sentence(&format!("{whole}{rest}")), Some(whole));
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_sentence_too_far_back_is_not_worth_the_rest() {
         let text = "Yes. It is a very long second sentence that goes on and on without any end";
-        assert_eq!(cut_to_sentence(text), text);
-        assert_eq!(cut_to_sentence("This one is whole."), "This one is whole.");
+        assert_eq!(cut_to_sentence(text), None);
+        assert_eq!(cut_to_sentence("This one is whole."), Some("This one is whole."));
     }
 }

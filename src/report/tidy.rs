@@ -1,5 +1,7 @@
 //! Rules that make a model's answer the text of a section. No model is asked.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     markdown::{Fence, atx_heading, in_code, is_list_item, marks_off, same_words, setext_level},
     plan::Plan,
@@ -11,7 +13,7 @@ const SECTION_LEVEL: usize = 2;
 const DEEPEST_LEVEL: usize = 6;
 
 /// How often each rule had to act on a section.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tidied {
     /// Code fences around the whole text.
     pub fences: usize,
@@ -23,6 +25,8 @@ pub struct Tidied {
     pub overruns: usize,
     /// 1 if the text was cut back to its last whole sentence.
     pub cuts: usize,
+    /// 1 if the text was ended by the budget and no whole sentence to cut it back to was near.
+    pub ragged: usize,
     /// Code blocks that were left open.
     pub closed_blocks: usize,
     /// Headings moved to a level below the section's.
@@ -32,7 +36,10 @@ pub struct Tidied {
 /// Where a text belongs.
 pub(super) struct Place<'a> {
     pub(super) plan: &'a Plan,
-    pub(super) index: usize,
+    /// The heading it goes under.
+    pub(super) name: &'a str,
+    /// Which section of the plan it is; `None` if it is none of them.
+    pub(super) index: Option<usize>,
     /// The text was ended by the budget.
     pub(super) at_limit: bool,
 }
@@ -48,9 +55,13 @@ pub(super) fn tidy(raw: &str, place: &Place<'_>) -> (String, Tidied) {
         text = own;
     }
     if cut_off {
-        let whole = cut_to_sentence(text);
-        tidied.cuts = usize::from(whole.len() < text.len());
-        text = whole;
+        match cut_to_sentence(text) {
+            Some(whole) => {
+                tidied.cuts = usize::from(whole.len() < text.len());
+                text = whole;
+            }
+            None => tidied.ragged = 1,
+        }
     }
     let mut text = text.to_owned();
     if let Some(fence) = in_code(&text).1.map(|open| open.closing()) {
@@ -141,7 +152,7 @@ fn after_preamble(text: &str) -> Option<&str> {
 /// What follows a first line that is the section's name or the report's title.
 fn after_repeated_heading<'a>(text: &'a str, place: &Place<'_>) -> Option<&'a str> {
     let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let own = [&place.plan.sections[place.index].name, &place.plan.title];
+    let own = [place.name, &place.plan.title];
     if !own.iter().any(|name| names(line, name)) {
         return None;
     }
@@ -171,7 +182,7 @@ fn own_part<'a>(text: &'a str, place: &Place<'_>) -> Option<&'a str> {
         let is_heading = !in_code && (atx_heading(line).is_some() || is_bold_line(line));
         let of = sections.iter().position(|section| is_heading && names(line, &section.name));
         if let Some(of) = of {
-            headings.push((at, at + line.len(), of == place.index));
+            headings.push((at, at + line.len(), Some(of) == place.index));
         }
         at += line.len();
     }
@@ -251,7 +262,7 @@ mod tests {
         let sections = ["Origins", "Data", "Limits and Costs"].map(section).to_vec();
         let (language, title) = ("English".to_owned(), "Scaling Laws".to_owned());
         let plan = Plan { language, title, sections };
-        tidy(raw, &Place { plan: &plan, index: 1, at_limit })
+        tidy(raw, &Place { plan: &plan, name: "Data", index: Some(1), at_limit })
     }
 
     #[track_caller]

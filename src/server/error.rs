@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::engine::GenerateError;
 
@@ -43,6 +44,12 @@ pub enum ApiError {
     /// A field that the API has and this server does not serve.
     #[error("`{param}` {reason}")]
     Unsupported { param: String, reason: String },
+    #[error("there is no report `{id}`; `GET /v1/reports` lists those there are")]
+    UnknownReport { id: String },
+    #[error("{reason}")]
+    ReportTaken { reason: String },
+    #[error("{reason}")]
+    ReportStore { reason: String },
     #[error(transparent)]
     Generate(#[from] GenerateError),
     #[error("the engine ended the generation without a result")]
@@ -76,18 +83,15 @@ impl ApiError {
             Self::Missing { .. } => (StatusCode::BAD_REQUEST, "missing_required_parameter"),
             Self::InvalidValue { .. } => (StatusCode::BAD_REQUEST, "invalid_value"),
             Self::Unsupported { .. } => (StatusCode::BAD_REQUEST, "unsupported_parameter"),
+            Self::UnknownReport { .. } => (StatusCode::NOT_FOUND, "report_not_found"),
+            Self::ReportTaken { .. } => (StatusCode::CONFLICT, "report_taken"),
+            Self::ReportStore { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
             Self::Generate(G::UnknownModel { .. }) => (StatusCode::NOT_FOUND, "model_not_found"),
             Self::Generate(G::PromptTooLong { .. }) => {
                 (StatusCode::BAD_REQUEST, "context_length_exceeded")
             }
             Self::Generate(G::UnknownPiece { .. } | G::Prompt { .. }) => {
                 (StatusCode::BAD_REQUEST, "invalid_prompt")
-            }
-            Self::Generate(G::BudgetTooSmall { .. }) => {
-                (StatusCode::BAD_REQUEST, "max_tokens_too_small")
-            }
-            Self::Generate(G::NotServed { .. }) => {
-                (StatusCode::BAD_REQUEST, "unsupported_parameter")
             }
             Self::Generate(G::Template { .. }) => (StatusCode::BAD_REQUEST, "invalid_messages"),
             Self::Generate(G::Constraint { .. }) => {
@@ -161,12 +165,12 @@ impl IntoResponse for ApiError {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ErrorObject {
     error: ErrorFields,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ErrorFields {
     message: String,
     #[serde(rename = "type")]

@@ -11,7 +11,9 @@ mod error;
 mod generation;
 mod life;
 mod models;
+mod openapi;
 mod ops;
+mod reports;
 mod responses;
 mod sse;
 mod tokens;
@@ -36,9 +38,10 @@ use futures::FutureExt;
 use tokio::{net::TcpListener, sync::Semaphore};
 use uuid::Uuid;
 
-use crate::{engine::Generate, sampling::SamplingParams};
+use crate::{engine::Generate, report::runs::Runs, sampling::SamplingParams};
 use life::Life;
 use ops::Metrics;
+use reports::Active;
 
 pub use error::ApiError;
 pub use ops::ApiKeys;
@@ -64,6 +67,8 @@ pub struct ServerConfig {
     pub strict_params: bool,
     /// Puts prompts into the log.
     pub log_prompts: bool,
+    /// Where reports are kept; without it there are no routes for reports.
+    pub reports: Option<Runs>,
     /// The longest silence on a stream before a comment is sent.
     pub keep_alive: Duration,
     /// How long running requests may go on after the shutdown signal.
@@ -81,6 +86,7 @@ impl Default for ServerConfig {
             cors_origins: Vec::new(),
             strict_params: false,
             log_prompts: false,
+            reports: None,
             keep_alive: Duration::from_secs(5),
             grace: Duration::from_secs(10),
         }
@@ -139,10 +145,12 @@ fn routes(app: App) -> Router {
         .route("/tokenizer_info", get(tokens::info))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::retrieve))
+        .route("/openapi.json", get(openapi::describe))
         .route("/health", get(ops::health))
         .route("/ready", get(ops::ready))
         .route("/version", get(ops::version))
         .route("/metrics", get(ops::expose))
+        .merge(report_routes(&app))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown_route)
         .layer(DefaultBodyLimit::max(app.config.max_body_bytes))
@@ -155,6 +163,16 @@ fn routes(app: App) -> Router {
     routes.layer(middleware::from_fn_with_state(app.clone(), ops::watch)).with_state(app)
 }
 
+fn report_routes(app: &App) -> Router<App> {
+    if app.config.reports.is_none() {
+        return Router::new();
+    }
+    Router::new()
+        .route("/v1/reports", get(reports::list).post(reports::create))
+        .route("/v1/reports/{id}", get(reports::retrieve).delete(reports::delete))
+        .route("/v1/reports/{id}/events", get(reports::events))
+}
+
 /// What every handler shares.
 #[derive(Clone)]
 struct App {
@@ -164,6 +182,7 @@ struct App {
     /// For requests at once.
     places: Arc<Semaphore>,
     life: Life,
+    active: Active,
     /// Unix seconds; what the models of this process were "created" at.
     started: u64,
 }
@@ -189,13 +208,20 @@ impl App {
 
     fn new(engine: Arc<dyn Generate>, config: ServerConfig) -> Self {
         Self {
+            metrics: Arc::new(Metrics::new(engine.clone())),
             engine,
-            metrics: Arc::new(Metrics::new()),
             places: Arc::new(Semaphore::new(config.max_requests)),
             config: Arc::new(config),
             life: Life::new(),
+            active: Active::default(),
             started: unix_seconds(),
         }
+    }
+}
+
+impl App {
+    fn runs(&self) -> &Runs {
+        self.config.reports.as_ref().expect("the routes for reports are there only with it")
     }
 }
 

@@ -5,15 +5,18 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{ApiError, App};
+use super::{ApiError, App, openapi::Refusals};
 use crate::engine::{GenerateError, ModelCard};
 
+#[utoipa::path(get, path = "/v1/models", responses((status = 200, description = "the answer", body = ModelList), Refusals))]
 pub(super) async fn list(State(app): State<App>) -> Json<ModelList> {
     let data = app.engine.models().into_iter().map(|card| Model::new(card, app.started)).collect();
     Json(ModelList { object: "list", data })
 }
 
+#[utoipa::path(get, path = "/v1/models/{id}", params(("id" = String, Path)), responses((status = 200, description = "the answer", body = Model), Refusals))]
 pub(super) async fn retrieve(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
@@ -29,14 +32,14 @@ pub(super) async fn retrieve(
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ModelList {
     object: &'static str,
     data: Vec<Model>,
 }
 
 /// OpenAI's model object, and two fields of ours.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Model {
     id: String,
     object: &'static str,
@@ -48,7 +51,7 @@ pub(super) struct Model {
 
 impl Model {
     fn new(card: ModelCard, created: u64) -> Self {
-        let ModelCard { name, members, context_length } = card;
+        let ModelCard { name, members, fusion: _, context_length } = card;
         Self { id: name, object: "model", created, owned_by: "tutti", members, context_length }
     }
 }

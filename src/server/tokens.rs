@@ -3,24 +3,28 @@
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     ApiError, App,
     body::JsonBody,
+    openapi::Refusals,
     wire::{END, token_text},
 };
 use crate::engine::{GenerateError, ModelCard, Piece, UnionId};
 
 /// `model` may be left out: the first of the list then answers.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct TokenizeRequest {
     model: Option<String>,
+    #[schema(value_type = String)]
     prompt: Option<String>,
+    #[schema(ignore)]
     messages: Option<serde_json::Value>,
     return_token_strs: Option<bool>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Tokenized {
     count: usize,
     max_model_len: usize,
@@ -28,18 +32,19 @@ pub(super) struct Tokenized {
     token_strs: Option<Vec<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct DetokenizeRequest {
     model: Option<String>,
+    #[schema(value_type = Vec<u32>)]
     tokens: Option<Vec<u32>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Detokenized {
     prompt: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TokenizerInfo {
     tokenizer_class: &'static str,
     model: String,
@@ -54,6 +59,7 @@ pub(super) struct TokenizerInfo {
     chat_template: Option<&'static str>,
 }
 
+#[utoipa::path(post, path = "/tokenize", request_body = TokenizeRequest, responses((status = 200, description = "the answer", body = Tokenized), Refusals))]
 pub(super) async fn tokenize(
     State(app): State<App>,
     body: JsonBody,
@@ -83,6 +89,7 @@ pub(super) async fn tokenize(
     }))
 }
 
+#[utoipa::path(post, path = "/detokenize", request_body = DetokenizeRequest, responses((status = 200, description = "the answer", body = Detokenized), Refusals))]
 pub(super) async fn detokenize(
     State(app): State<App>,
     body: JsonBody,
@@ -95,6 +102,7 @@ pub(super) async fn detokenize(
     Ok(Json(Detokenized { prompt: String::from_utf8_lossy(&bytes).into_owned() }))
 }
 
+#[utoipa::path(get, path = "/tokenizer_info", responses((status = 200, description = "the answer", body = TokenizerInfo), Refusals))]
 pub(super) async fn info(State(app): State<App>) -> Result<Json<TokenizerInfo>, ApiError> {
     let card = card(&app, None)?;
     let union = app.engine.union(&card.name)?;

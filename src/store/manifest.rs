@@ -10,9 +10,10 @@ use serde::Deserialize;
 use super::StoreError;
 
 /// The manifests that come with the program, so that an installed binary needs no folder.
-const BUILT_IN: [(&str, &str); 2] = [
+const BUILT_IN: [(&str, &str); 3] = [
     ("smollm2-135m-instruct", include_str!("../../models/smollm2-135m-instruct.toml")),
     ("qwen2.5-coder-0.5b-instruct", include_str!("../../models/qwen2.5-coder-0.5b-instruct.toml")),
+    ("qwen2.5-coder-1.5b-instruct", include_str!("../../models/qwen2.5-coder-1.5b-instruct.toml")),
 ];
 
 /// One model file: its name, its size and sum, and where it may be had, in order.
@@ -292,7 +293,10 @@ mod tests {
     fn the_built_in_manifests_are_sound_without_a_folder() {
         let found = manifests(Path::new("no such folder")).unwrap();
         let ids: Vec<_> = found.iter().map(|manifest| manifest.id.as_str()).collect();
-        assert_eq!(ids, ["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]);
+        assert_eq!(
+            ids,
+            ["qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct"]
+        );
         assert_eq!(find(&found, "smollm2-135m-instruct").unwrap().size, 98_362_432);
     }
 
@@ -305,7 +309,7 @@ mod tests {
         fs::write(folder.path().join("tiny.toml"), TINY).unwrap();
         fs::write(folder.path().join("notes.txt"), "not a manifest").unwrap();
         let found = manifests(folder.path()).unwrap();
-        assert_eq!(found.len(), 3);
+        assert_eq!(found.len(), 4);
         assert_eq!(find(&found, id).unwrap().file, "tiny.bin");
         let error = find(&found, "nobody").unwrap_err().to_string();
         assert!(error.contains("nobody") && error.contains("tiny"), "{error}");

@@ -1,8 +1,9 @@
 //! The tokens of a text that grows at its end.
 //!
 //! Appending bytes can change the last tokens before them, never all: only pre-tokens close to the
-//! end can come out differently. [`Encoded`] knows where the pre-tokens start and encodes again
-//! from the last start that is safe.
+//! end can come out differently (of a `SentencePiece` vocabulary, the parts that no piece reaches
+//! across). [`Encoded`] knows where the pre-tokens start and encodes again from the last start that
+//! is safe.
 
 use super::{Tokenizer, split::PreToken};
 use crate::vocab::TokenId;
@@ -37,7 +38,9 @@ struct Floor {
 /// How many pre-tokens with something visible in them are taken back before the text goes on.
 ///
 /// The last pre-token may grow. The one before may join it: `'` and `l` become `'ll`, and the
-/// spaces before an incomplete character depend on what it becomes.
+/// spaces before an incomplete character depend on what it becomes. Of the parts of a
+/// `SentencePiece` text only the last may grow, or, where it is an incomplete character, join the
+/// one before.
 const TAKEN_BACK: usize = 2;
 
 impl Encoded {
@@ -54,6 +57,11 @@ impl Encoded {
         &self.tokens
     }
 
+    /// Where in the text each token starts.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
     /// Appends bytes and encodes again from a safe boundary a few words back; trailing whitespace
     /// counts for nothing there, for a newline can still join all of it.
     ///
@@ -66,7 +74,7 @@ impl Encoded {
         }
         let mut boundary = self.take_back();
         if self.scanned < self.bytes.len() {
-            let pieces = tokenizer.splitter.split(&self.bytes[boundary..]);
+            let pieces = tokenizer.encoder.split(&self.bytes[boundary..]);
             self.note(boundary, &pieces);
             boundary = self.take_back();
         }
@@ -76,10 +84,10 @@ impl Encoded {
         let kept = self.tokens_before(boundary);
         self.tokens.truncate(kept);
         self.starts.truncate(kept);
-        let pieces = tokenizer.splitter.split(&self.bytes[boundary..]);
+        let pieces = tokenizer.encoder.split(&self.bytes[boundary..]);
         for piece in &pieces {
             let start = boundary + piece.range.start;
-            tokenizer.bpe.encode(&self.bytes[start..boundary + piece.range.end], |id, at| {
+            tokenizer.encoder.encode(&self.bytes[start..boundary + piece.range.end], |id, at| {
                 self.tokens.push(id);
                 self.starts.push(start + at);
             });

@@ -1,16 +1,17 @@
 //! Reads a tokenizer out of Hugging Face's `tokenizer.json` and `tokenizer_config.json`.
 //!
-//! Takes what byte-level BPE needs and refuses by name what would change ids and is not supported.
-//! The NFC normaliser of Qwen2's file is taken note of and not applied (see the parent module).
+//! Takes what byte-level BPE and `SentencePiece` BPE (the kind with byte fallback) need, and refuses
+//! by name what would change ids and is not supported. The NFC normaliser of Qwen2's file is taken
+//! note of and not applied (see the parent module).
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    MergePair, PreTokenizer, SpecToken, TokenRole, TokenizerError, TokenizerSpec, alphabet,
-    from_gguf,
+    Algorithm, DummySpace, PreTokenizer, SpecToken, TokenRole, TokenizerError, TokenizerSpec,
+    alphabet, sentencepiece,
 };
 use crate::vocab::TokenId;
 
@@ -38,10 +39,6 @@ struct AddedToken {
 struct BpeModel {
     vocab: HashMap<String, u32>,
     merges: Vec<Merge>,
-    #[serde(default)]
-    ignore_merges: bool,
-    #[serde(default)]
-    byte_fallback: bool,
     dropout: Option<f32>,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
@@ -92,8 +89,7 @@ pub(super) fn spec(
         Some(bytes) => read("tokenizer_config.json", bytes)?,
         None => ConfigFile::default(),
     };
-    check_normalizer(&file.normalizer)?;
-    let pre_tokenizer = pre_tokenizer(&file.pre_tokenizer)?;
+    let algorithm = algorithm(&file)?;
     let model = bpe_model(file.model)?;
     let ids: HashMap<&str, u32> = model
         .vocab
@@ -111,27 +107,116 @@ pub(super) fn spec(
     };
     let first = prompt_start(&file.post_processor).and_then(|name| ids.get(name));
 
-    let mut spec = TokenizerSpec::new(tokens(&model.vocab, &file.added_tokens)?, pre_tokenizer);
+    let spelling = match algorithm {
+        Algorithm::ByteLevel { .. } => BYTE_LEVEL,
+        Algorithm::SentencePiece { .. } => SENTENCEPIECE,
+    };
+    let tokens = tokens(&model.vocab, &file.added_tokens, &spelling)?;
+    let mut spec = TokenizerSpec::with(tokens, algorithm);
     spec.bos = id(config.bos_token)?.or(first.map(|&id| TokenId(id)));
     spec.eos = id(config.eos_token)?;
     spec.add_bos = config.add_bos_token.unwrap_or(first.is_some());
     spec.stops.extend(spec.eos);
     spec.add_well_known_stops();
     spec.chat_template = config.chat_template.and_then(default_template);
-    spec.ignore_merges = model.ignore_merges;
-    spec.merges = model.merges.iter().map(merge).collect::<Result<_, _>>()?;
+    for merge in &model.merges {
+        let (a, b) = match merge {
+            Merge::Pair(a, b) => (a.as_str(), b.as_str()),
+            Merge::Joined(text) => text.split_once(' ').ok_or_else(|| {
+                let reason = format!("`{text}` is not a pair of tokens");
+                TokenizerError::Merges { reason }
+            })?,
+        };
+        spec.merges.push(((spelling.unspell)(a)?, (spelling.unspell)(b)?));
+    }
     Ok(spec)
 }
+
+/// How the tokens of a kind are written down.
+struct Spelling {
+    unspell: fn(&str) -> Result<Vec<u8>, TokenizerError>,
+    /// A token of the model's own vocabulary.
+    token: fn(&str) -> Result<SpecToken, TokenizerError>,
+    /// One that was added to it and is not special.
+    added: fn(&str) -> SpecToken,
+}
+
+const BYTE_LEVEL: Spelling = Spelling {
+    unspell: |text| {
+        alphabet::unspell(text).ok_or_else(|| TokenizerError::Spelling { token: text.to_owned() })
+    },
+    token: |text| Ok(SpecToken::new((BYTE_LEVEL.unspell)(text)?, TokenRole::Normal)),
+    added: |text| SpecToken::new(text, TokenRole::Added),
+};
+
+const SENTENCEPIECE: Spelling = Spelling {
+    unspell: |text| Ok(sentencepiece::unspell(text).into_bytes()),
+    token: |text| {
+        Ok(match sentencepiece::byte(text) {
+            Some(byte) => SpecToken::new([byte], TokenRole::Byte),
+            None => SpecToken::new(sentencepiece::unspell(text), TokenRole::Normal),
+        })
+    },
+    // Added tokens are looked for in the text as it comes, where no space is a `▁` yet: those with
+    // one are found by merging alone.
+    added: |text| {
+        let role = if text.contains('▁') { TokenRole::Normal } else { TokenRole::Verbatim };
+        SpecToken::new(sentencepiece::unspell(text), role)
+    },
+};
 
 fn read<'a, T: Deserialize<'a>>(file: &'static str, bytes: &'a [u8]) -> Result<T, TokenizerError> {
     serde_json::from_slice(bytes)
         .map_err(|error| TokenizerError::Json { file, reason: error.to_string() })
 }
 
-fn check_normalizer(normalizer: &Value) -> Result<(), TokenizerError> {
-    match normalizer["type"].as_str() {
-        None | Some("NFC") => Ok(()),
-        Some(other) => Err(TokenizerError::Unsupported { what: format!("normalizer `{other}`") }),
+fn algorithm(file: &TokenizerFile) -> Result<Algorithm, TokenizerError> {
+    let ignore_merges = file.model["ignore_merges"] == true;
+    if file.model["byte_fallback"] == true {
+        if ignore_merges {
+            let what = "SentencePiece BPE that ignores merges".to_owned();
+            return Err(TokenizerError::Unsupported { what });
+        }
+        let dummy_space = dummy_space(&file.normalizer, &file.pre_tokenizer)?;
+        return Ok(Algorithm::SentencePiece { scores: None, dummy_space });
+    }
+    match file.normalizer["type"].as_str() {
+        None | Some("NFC") => {}
+        Some(other) => {
+            return Err(TokenizerError::Unsupported { what: format!("normalizer `{other}`") });
+        }
+    }
+    Ok(Algorithm::ByteLevel { pre_tokenizer: pre_tokenizer(&file.pre_tokenizer)?, ignore_merges })
+}
+
+/// What `SentencePiece`'s own normaliser does is written in two places, and in different ways: all
+/// of them write spaces as `▁`, and some put one before the text.
+fn dummy_space(normalizer: &Value, pre_tokenizer: &Value) -> Result<DummySpace, TokenizerError> {
+    let prepend = json!({"type": "Prepend", "prepend": "▁"});
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    // It finds no space any more and does nothing.
+    let idle = json!({
+        "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+        "invert": false,
+    });
+    let both = json!({"type": "Sequence", "normalizers": [&prepend, &replace]});
+    if *pre_tokenizer == Value::Null || *pre_tokenizer == idle {
+        if *normalizer == both {
+            return Ok(DummySpace::Every);
+        }
+        if *normalizer == replace {
+            return Ok(DummySpace::Never);
+        }
+    }
+    let metaspace = pre_tokenizer["type"] == "Metaspace"
+        && pre_tokenizer["replacement"] == "▁"
+        && pre_tokenizer["split"] == false;
+    match (normalizer, pre_tokenizer["prepend_scheme"].as_str()) {
+        (Value::Null, Some("first")) if metaspace => Ok(DummySpace::First),
+        (Value::Null, Some("never")) if metaspace => Ok(DummySpace::Never),
+        _ => Err(TokenizerError::Unsupported {
+            what: format!("normalizer {normalizer} with pre-tokenizer {pre_tokenizer}"),
+        }),
     }
 }
 
@@ -147,7 +232,6 @@ fn bpe_model(model: Value) -> Result<BpeModel, TokenizerError> {
     })?;
     let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     let unsupported = [
-        (model.byte_fallback, "byte fallback (SentencePiece)"),
         (model.dropout.is_some_and(|p| p > 0.0), "dropout"),
         (set(&model.continuing_subword_prefix), "a continuing-subword prefix"),
         (set(&model.end_of_word_suffix), "an end-of-word suffix"),
@@ -200,6 +284,7 @@ fn pre_tokenizer(value: &Value) -> Result<PreTokenizer, TokenizerError> {
 fn tokens(
     vocab: &HashMap<String, u32>,
     added: &[AddedToken],
+    spelling: &Spelling,
 ) -> Result<Vec<SpecToken>, TokenizerError> {
     let added: BTreeMap<u32, &AddedToken> = added.iter().map(|token| (token.id, token)).collect();
     let last = vocab.values().chain(added.keys()).max();
@@ -214,29 +299,17 @@ fn tokens(
     spelled.sort_unstable_by_key(|&(_, id)| id);
     for (text, &id) in spelled {
         if !added.contains_key(&id) {
-            let bytes = alphabet::unspell(text)
-                .ok_or_else(|| TokenizerError::Spelling { token: text.clone() })?;
-            tokens[id as usize] = SpecToken::new(bytes, TokenRole::Normal);
+            tokens[id as usize] = (spelling.token)(text)?;
         }
     }
     for token in added.values() {
-        let role = if token.special { TokenRole::Control } else { TokenRole::Added };
-        tokens[token.id as usize] = SpecToken::new(token.content.as_str(), role);
+        tokens[token.id as usize] = if token.special {
+            SpecToken::new(token.content.as_str(), TokenRole::Control)
+        } else {
+            (spelling.added)(&token.content)
+        };
     }
     Ok(tokens)
-}
-
-fn merge(merge: &Merge) -> Result<MergePair, TokenizerError> {
-    match merge {
-        Merge::Joined(text) => from_gguf::merge(text),
-        Merge::Pair(a, b) => {
-            let bytes = |text: &String| {
-                alphabet::unspell(text)
-                    .ok_or_else(|| TokenizerError::Spelling { token: text.clone() })
-            };
-            Ok((bytes(a)?, bytes(b)?))
-        }
-    }
 }
 
 /// The special token a post-processor puts before every prompt, as Llama 3's does.

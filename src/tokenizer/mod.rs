@@ -2,11 +2,19 @@
 //!
 //! Knows no union and no tensors; the only user of the `tokenizers` crate.
 //!
-//! Byte-level BPE: text is cut into pre-tokens by a pattern, and the bytes of each are merged into
-//! tokens. What holds for every text, UTF-8 or not: the bytes of its tokens, joined, are the text
-//! (as far as the vocabulary has its bytes, see [`Tokenizer::missing_bytes`]). That is why no
-//! Unicode normalisation is applied, though the published Qwen2 tokenizer composes its input (NFC):
-//! a generated text would come back as other bytes. llama.cpp normalises nothing either.
+//! Two kinds. Byte-level BPE: text is cut into pre-tokens by a pattern, and the bytes of each are
+//! merged into tokens. `SentencePiece` BPE: characters are merged, a space is one of them, and what
+//! no piece spells is written byte by byte.
+//!
+//! What holds for every text, UTF-8 or not: the bytes of its tokens, joined, are the text (as far as
+//! the vocabulary has its bytes, see [`Tokenizer::missing_bytes`]). That is why no Unicode
+//! normalisation is applied, though the published Qwen2 tokenizer composes its input (NFC): a
+//! generated text would come back as other bytes. llama.cpp normalises nothing either. It is also
+//! why a literal `▁`, which `SentencePiece` takes for a space, is spelled in bytes here.
+//!
+//! The space that some `SentencePiece` models see before a prompt ([`DummySpace`]) is in the ids of
+//! [`Tokenizer::prompt`] and [`Tokenizer::chat`] and in nothing else: a text that is generated
+//! begins with the bytes of its first token.
 
 use std::{path::Path, time::SystemTime};
 
@@ -21,9 +29,11 @@ mod alphabet;
 mod bpe;
 pub mod chat;
 mod encoded;
+mod encoder;
 mod from_folder;
 mod from_gguf;
 mod from_json;
+mod sentencepiece;
 mod spec;
 mod special;
 mod split;
@@ -31,14 +41,13 @@ mod template;
 mod tools;
 
 pub use encoded::Encoded;
-pub use spec::{MergePair, SpecToken, TokenRole, TokenizerSpec};
+pub use spec::{Algorithm, DummySpace, MergePair, SpecToken, TokenRole, TokenizerSpec};
 pub use split::PreTokenizer;
 pub use template::ChatError;
 
-use bpe::Bpe;
 use chat::{Message, Tool};
+use encoder::Encoder;
 use special::{Segment, Specials};
-use split::Splitter;
 use template::Template;
 
 /// Why a tokenizer could not be built.
@@ -46,13 +55,16 @@ use template::Template;
 pub enum TokenizerError {
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    #[error("tokenizer kind `{kind}` is not supported; byte-level BPE (`gpt2`) is")]
+    #[error(
+        "tokenizer kind `{kind}` is not supported; byte-level BPE (`gpt2`) and SentencePiece BPE \
+         (`llama`) are"
+    )]
     Kind { kind: String },
     #[error(
         "pre-tokenizer `{found}` is not supported; `qwen2`, `smollm`, `llama-bpe` and `gpt-2` are"
     )]
     PreTokenizer { found: String },
-    #[error("the tokenizer needs {what}, which is not supported; use a byte-level BPE model")]
+    #[error("the tokenizer needs {what}, which is not supported; use another model")]
     Unsupported { what: String },
     #[error("{file} is not readable: {reason}; fetch it again")]
     Json { file: &'static str, reason: String },
@@ -82,8 +94,8 @@ pub struct Tokenizer {
     stops: Vec<TokenId>,
     bos: Option<TokenId>,
     specials: Specials,
-    splitter: Splitter,
-    bpe: Bpe,
+    encoder: Encoder,
+    dummy_space: DummySpace,
     template: Option<Template>,
     fingerprint: [u8; 32],
 }
@@ -120,7 +132,8 @@ impl Tokenizer {
 
     /// # Errors
     /// If a named id is no token, or a merge is not of tokens.
-    pub fn from_spec(spec: TokenizerSpec) -> Result<Self, TokenizerError> {
+    pub fn from_spec(mut spec: TokenizerSpec) -> Result<Self, TokenizerError> {
+        spec.settle_verbatim();
         let named = spec.stops.iter().chain(&spec.bos).chain(&spec.eos);
         if let Some(id) = named.copied().find(|id| id.0 as usize >= spec.tokens.len()) {
             let reason = format!("token {} is named, there are {}", id.0, spec.tokens.len());
@@ -128,13 +141,11 @@ impl Tokenizer {
         }
         let fingerprint = fingerprint(&spec);
         let specials = Specials::new(&spec.tokens);
-        let text_tokens = (0..).map(TokenId).zip(&spec.tokens).filter_map(|(id, token)| {
-            let text = token.role == TokenRole::Normal
-                && !token.bytes.is_empty()
-                && !spec.stops.contains(&id);
-            text.then_some((id, &token.bytes[..]))
-        });
-        let bpe = Bpe::new(text_tokens, &spec.merges, spec.ignore_merges)?;
+        let encoder = Encoder::new(&spec)?;
+        let dummy_space = match spec.algorithm {
+            Algorithm::ByteLevel { .. } => DummySpace::Never,
+            Algorithm::SentencePiece { dummy_space, .. } => dummy_space,
+        };
         let name = |id: Option<TokenId>| {
             id.map_or_else(String::new, |id| {
                 String::from_utf8_lossy(&spec.tokens[id.0 as usize].bytes).into_owned()
@@ -147,8 +158,8 @@ impl Tokenizer {
             kinds: kinds(spec.tokens, &spec.stops),
             stops: spec.stops,
             specials,
-            splitter: Splitter::new(spec.pre_tokenizer),
-            bpe,
+            encoder,
+            dummy_space,
             template,
             fingerprint,
         })
@@ -185,7 +196,7 @@ impl Tokenizer {
     ///
     /// `SmolLM2` lacks 21: six control characters and the bytes that begin no character in use.
     pub fn missing_bytes(&self) -> &[u8] {
-        self.bpe.missing()
+        self.encoder.missing()
     }
 
     /// A sum over everything that decides what ids mean and how text is encoded; not over the
@@ -197,20 +208,20 @@ impl Tokenizer {
     /// The canonical ids of plain text.
     ///
     /// What looks like a special token is text, user-defined ones (`<tool_call>`) included; no BOS
-    /// is added, nothing normalised. The bytes need not be UTF-8: an incomplete last character is
+    /// and no dummy space is added, nothing normalised. The bytes need not be UTF-8: an incomplete last character is
     /// cut into pre-tokens as a likely whole one, and invalid bytes as U+FFFD in their place, but
     /// the tokens are always those of the bytes given.
     pub fn encode(&self, text: &[u8]) -> Vec<TokenId> {
         let mut tokens = Vec::with_capacity(text.len() / 4 + 1);
-        for piece in self.splitter.split(text) {
-            self.bpe.encode(&text[piece.range], |id, _| tokens.push(id));
+        for piece in self.encoder.split(text) {
+            self.encoder.encode(&text[piece.range], |id, _| tokens.push(id));
         }
         tokens
     }
 
-    /// The ids of a raw prompt: plain text, after BOS if the model wants one.
+    /// The ids of a raw prompt: plain text, after BOS and a dummy space if the model wants them.
     pub fn prompt(&self, text: &[u8]) -> Vec<TokenId> {
-        self.bos.into_iter().chain(self.encode(text)).collect()
+        self.bos.into_iter().chain(self.prompt_text(text, true)).collect()
     }
 
     /// The ids of a conversation in the model's own template, with the assistant's turn opened.
@@ -241,7 +252,8 @@ impl Tokenizer {
             match segment {
                 Segment::Special(id) => tokens.push(id),
                 Segment::Text(text) => {
-                    tokens.extend(self.encode(text.replace(marker, "").as_bytes()));
+                    let first = tokens.is_empty();
+                    tokens.extend(self.prompt_text(text.replace(marker, "").as_bytes(), first));
                 }
             }
         }
@@ -263,6 +275,20 @@ impl Tokenizer {
         Ok(self.render_marked(messages, tools, marker)?.replace(marker, ""))
     }
 
+    /// A text of a prompt, which may be the first in it.
+    fn prompt_text(&self, text: &[u8], first: bool) -> Vec<TokenId> {
+        let spaced = match self.dummy_space {
+            DummySpace::Never => false,
+            DummySpace::First => first && !text.starts_with(b" "),
+            DummySpace::Every => true,
+        };
+        if spaced && !text.is_empty() {
+            self.encode(&[b" ", text].concat())
+        } else {
+            self.encode(text)
+        }
+    }
+
     fn render_marked(
         &self,
         messages: &[Message],
@@ -278,10 +304,9 @@ impl Tokenizer {
 fn kinds(tokens: Vec<SpecToken>, stops: &[TokenId]) -> Vec<TokenKind> {
     let kind = |(id, token): (TokenId, SpecToken)| match token.role {
         _ if stops.contains(&id) => TokenKind::Stop,
-        TokenRole::Normal | TokenRole::Added if !token.bytes.is_empty() => {
-            TokenKind::Bytes(token.bytes)
-        }
-        _ => TokenKind::Control,
+        TokenRole::Control | TokenRole::Unused => TokenKind::Control,
+        _ if token.bytes.is_empty() => TokenKind::Control,
+        _ => TokenKind::Bytes(token.bytes),
     };
     (0..).map(TokenId).zip(tokens).map(kind).collect()
 }
@@ -293,8 +318,18 @@ fn fingerprint(spec: &TokenizerSpec) -> [u8; 32] {
         buffer.extend(bytes);
     }
     let mut buffer = Vec::new();
-    field(&mut buffer, spec.pre_tokenizer.name().as_bytes());
-    buffer.push(u8::from(spec.ignore_merges));
+    match &spec.algorithm {
+        Algorithm::ByteLevel { pre_tokenizer, ignore_merges } => {
+            field(&mut buffer, pre_tokenizer.name().as_bytes());
+            buffer.push(u8::from(*ignore_merges));
+        }
+        Algorithm::SentencePiece { scores, dummy_space } => {
+            field(&mut buffer, b"sentencepiece");
+            buffer.push(*dummy_space as u8);
+            let scores = scores.iter().flatten().flat_map(|score| score.to_le_bytes());
+            field(&mut buffer, &scores.collect::<Vec<_>>());
+        }
+    }
     field(&mut buffer, &spec.stops.iter().flat_map(|id| id.0.to_le_bytes()).collect::<Vec<_>>());
     buffer.extend((spec.tokens.len() as u64).to_le_bytes());
     for token in &spec.tokens {

@@ -3,16 +3,15 @@
 use super::PreTokenizer;
 use crate::vocab::TokenId;
 
-/// A byte-level BPE tokenizer, spelled out. Files are read into this; tests write it by hand.
+/// A tokenizer, spelled out. Files are read into this; tests write it by hand.
 #[derive(Clone, Debug)]
 pub struct TokenizerSpec {
     /// In id order.
     pub tokens: Vec<SpecToken>,
-    /// Pairs of token bytes, first merged first; each pair joined is a token.
+    /// Pairs of token bytes, first merged first; each pair joined is a token. `SentencePiece` with
+    /// scores has none.
     pub merges: Vec<MergePair>,
-    pub pre_tokenizer: PreTokenizer,
-    /// A whole pre-token that is a token is taken as it is, merges or not.
-    pub ignore_merges: bool,
+    pub algorithm: Algorithm,
     /// Tokens that end a text, whatever their role.
     pub stops: Vec<TokenId>,
     pub bos: Option<TokenId>,
@@ -21,6 +20,35 @@ pub struct TokenizerSpec {
     pub add_bos: bool,
     /// Jinja source.
     pub chat_template: Option<String>,
+}
+
+/// How plain text becomes tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Algorithm {
+    /// Text is cut into pre-tokens, and the bytes of each are merged.
+    ByteLevel {
+        pre_tokenizer: PreTokenizer,
+        /// A whole pre-token that is a token is taken as it is, merges or not.
+        ignore_merges: bool,
+    },
+    /// The characters of the whole text are merged; what is no token is spelled in byte tokens.
+    SentencePiece {
+        /// One for each token: the pair that makes the token of the highest score is merged first.
+        /// `None` where `merges` say it.
+        scores: Option<Vec<f32>>,
+        dummy_space: DummySpace,
+    },
+}
+
+/// Where a prompt's text gets a space that is not part of it, so that its first word is the token
+/// that the word is elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DummySpace {
+    Never,
+    /// Before the text that a prompt begins with, unless it begins with a space.
+    First,
+    /// Before every text: at the beginning and after each special token.
+    Every,
 }
 
 /// The bytes of two tokens that become one.
@@ -44,21 +72,46 @@ pub enum TokenRole {
     Control,
     /// Reserved.
     Unused,
+    /// Text is cut at these before anything is merged (runs of newlines, `<table>`);
+    /// `SentencePiece` only.
+    Verbatim,
+    /// Stands for one byte of what no other token spells (`<0x0A>`); `SentencePiece` only.
+    Byte,
 }
 
 impl TokenizerSpec {
-    /// Without stops, BOS or template.
+    /// Byte-level, without merges, stops, BOS or template.
     pub fn new(tokens: Vec<SpecToken>, pre_tokenizer: PreTokenizer) -> Self {
+        Self::with(tokens, Algorithm::ByteLevel { pre_tokenizer, ignore_merges: false })
+    }
+
+    /// Without merges, stops, BOS or template.
+    pub fn with(tokens: Vec<SpecToken>, algorithm: Algorithm) -> Self {
         Self {
             tokens,
             merges: Vec::new(),
-            pre_tokenizer,
-            ignore_merges: false,
+            algorithm,
             stops: Vec::new(),
             bos: None,
             eos: None,
             add_bos: false,
             chat_template: None,
+        }
+    }
+
+    /// Makes those tokens mere `Added` ones that are marks of a conversation by another name: text
+    /// must not be encoded into what ends a turn. Vocabularies that were given the marks of `ChatML`
+    /// later often list them as ordinary user-defined pieces.
+    pub(super) fn settle_verbatim(&mut self) {
+        let template = self.chat_template.as_deref().unwrap_or_default();
+        for token in &mut self.tokens {
+            if token.role == TokenRole::Verbatim
+                && let Ok(name) = str::from_utf8(&token.bytes)
+                && !name.trim().is_empty()
+                && (template.contains(name) || (name.starts_with("<|") && name.ends_with("|>")))
+            {
+                token.role = TokenRole::Added;
+            }
         }
     }
 
@@ -80,5 +133,13 @@ impl SpecToken {
     }
 }
 
-const WELL_KNOWN_STOPS: [&str; 6] =
-    ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "</s>"];
+const WELL_KNOWN_STOPS: [&str; 8] = [
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "</s>",
+    "<end_of_turn>",
+    "<eos>",
+];

@@ -2,9 +2,11 @@
 //!
 //! Pure: text and ids.
 
+use std::collections::HashSet;
+
 use super::{
     SpecToken, TokenRole,
-    chat::{Message, Tool, ToolCall},
+    chat::{Message, Role, Tool, ToolCall},
 };
 use crate::vocab::TokenId;
 use serde_json::Value;
@@ -13,6 +15,8 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(super) struct Specials {
     by_first: Vec<Vec<(String, TokenId)>>,
+    /// Those that stand for text when a model writes them.
+    added: HashSet<TokenId>,
 }
 
 /// A part of a rendered template.
@@ -28,18 +32,22 @@ impl Specials {
     /// stays.
     pub(super) fn new(tokens: &[SpecToken]) -> Self {
         let mut by_first: Vec<Vec<(String, TokenId)>> = vec![Vec::new(); 256];
+        let mut added = HashSet::new();
         for (id, token) in (0..).map(TokenId).zip(tokens) {
             let named = matches!(token.role, TokenRole::Control | TokenRole::Added);
             if let (true, Ok(name)) = (named, str::from_utf8(&token.bytes))
                 && name.chars().count() > 1
             {
                 by_first[usize::from(token.bytes[0])].push((name.to_owned(), id));
+                if token.role == TokenRole::Added {
+                    added.insert(id);
+                }
             }
         }
         for names in &mut by_first {
             names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         }
-        Self { by_first }
+        Self { by_first, added }
     }
 
     /// Cuts a rendered template at the names of special tokens; of two that start together, the
@@ -68,7 +76,9 @@ impl Specials {
     }
 
     /// The messages with `marker` put into everything they say that reads as a special token's
-    /// name, or could together with the template's text after it.
+    /// name, or could together with the template's text after it. What an assistant says may name
+    /// tokens that stand for text, for it has written them itself (`</think>`), and templates look
+    /// for them there.
     pub(super) fn broken(&self, messages: &[Message], marker: char) -> Vec<Message> {
         let text = |text: &String| self.broken_text(text, marker);
         let call = |call: &ToolCall| ToolCall {
@@ -78,7 +88,12 @@ impl Specials {
         };
         let message = |message: &Message| Message {
             role: message.role,
-            content: text(&message.content),
+            content: match message.role {
+                Role::Assistant => {
+                    self.broken_by(&message.content, marker, |id| !self.added.contains(&id))
+                }
+                _ => text(&message.content),
+            },
             tool_calls: message.tool_calls.iter().map(call).collect(),
             tool_call_id: message.tool_call_id.as_ref().map(text),
             name: message.name.as_ref().map(text),
@@ -113,12 +128,18 @@ impl Specials {
     }
 
     fn broken_text(&self, content: &str, marker: char) -> String {
+        self.broken_by(content, marker, |_| true)
+    }
+
+    /// Breaks the names of those tokens that `breaks` says.
+    fn broken_by(&self, content: &str, marker: char, breaks: impl Fn(TokenId) -> bool) -> String {
         let mut broken = String::with_capacity(content.len());
         for (position, c) in content.char_indices() {
             broken.push(c);
             let rest = &content.as_bytes()[position..];
-            let names = |(name, _): &(String, TokenId)| {
-                rest.starts_with(name.as_bytes()) || name.as_bytes().starts_with(rest)
+            let names = |(name, id): &(String, TokenId)| {
+                breaks(*id)
+                    && (rest.starts_with(name.as_bytes()) || name.as_bytes().starts_with(rest))
             };
             if self.candidates(rest).any(names) {
                 broken.push(marker);
@@ -163,7 +184,6 @@ pub(super) fn marker(messages: &[Message], tools: &[Tool]) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::chat::Role;
 
     fn specials() -> Specials {
         Specials::new(&[
@@ -200,6 +220,17 @@ mod tests {
                 assert_eq!(count(&cut), count(&own), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_assistant_may_have_written_added_tokens_but_no_control_tokens() {
+        let message = |content: &str| Message::new(Role::Assistant, content);
+        let specials = Specials::new(&[
+            SpecToken::new("</think>", TokenRole::Added),
+            SpecToken::new("<end>", TokenRole::Control),
+        ]);
+        let broken = specials.broken(&[message("</think>a<end>")], '|');
+        assert_eq!(broken[0].content, "</think>a<|end>");
     }
 
     #[test]

@@ -166,6 +166,16 @@ impl VocabMap {
         }
     }
 
+    /// What the tokens of one piece have together.
+    ///
+    /// # Panics
+    /// If `probs` is not as long as the map.
+    pub fn mass_of(&self, probs: &[f32], id: UnionId) -> f32 {
+        assert_eq!(probs.len(), self.to_union.len(), "one probability a logit");
+        let of_piece = probs.iter().zip(&self.to_union).filter(|&(_, &piece)| piece == id.0);
+        of_piece.map(|(&p, _)| p).sum()
+    }
+
     /// Sets the logits of tokens that stand for no piece to minus infinity.
     ///
     /// # Panics

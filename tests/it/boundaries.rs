@@ -34,6 +34,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["axum", "serde", "candle_core"],
     ),
     (
+        "inspect",
+        &["ensemble", "tokenizer", "vocab"],
+        &["axum", "tokio", "candle_core", "tokenizers", "std::fs"],
+    ),
+    (
         "bench",
         &["ensemble", "model", "vocab", "sampling"],
         &["axum", "tokio", "candle_core", "tokenizers"],

@@ -11,7 +11,7 @@ use tutti::{
         Ensemble, LoadedModel, MapOrigin, Member, Sequence, Step, Workspace, load_ensemble,
         load_model,
     },
-    model::{KvFormat, LanguageModel, Pool, Row, Want},
+    model::{Device, Pool, Row, Want},
     sampling::{Sampler, SamplingParams},
     tokenizer::chat::{Message, Role},
     vocab::{Piece, TokenId, UnionId, VocabSummary},
@@ -24,12 +24,13 @@ fn models() -> &'static [LoadedModel; 2] {
     static MODELS: OnceLock<[LoadedModel; 2]> = OnceLock::new();
     MODELS.get_or_init(|| {
         let pool = Pool::new(std::thread::available_parallelism().unwrap());
-        [real::smollm2(), real::qwen()].map(|path| load_model(&path, &pool, KvFormat::F16).unwrap())
+        [real::smollm2(), real::qwen()]
+            .map(|path| load_model(&path, &pool, &Device::default()).unwrap())
     })
 }
 
 fn member(index: usize, weight: f32) -> Member {
-    let LoadedModel { model, tokenizer } = models()[index].clone();
+    let LoadedModel { model, tokenizer, .. } = models()[index].clone();
     Member::new(["smollm2", "qwen"][index].to_owned(), model, tokenizer, weight)
 }
 
@@ -132,7 +133,7 @@ fn every_member_holds_the_canonical_tokens_of_the_text_at_every_step() {
 
 /// The model without any ensemble: its own tokens, appended one by one.
 fn plain(index: usize, params: &SamplingParams, steps: usize) -> Vec<u8> {
-    let LoadedModel { model, tokenizer } = &models()[index];
+    let LoadedModel { model, tokenizer, .. } = &models()[index];
     let mut pieces: Vec<(Piece, TokenId)> = (0..)
         .map(TokenId)
         .take(tokenizer.len())

@@ -112,7 +112,7 @@ fn ensemble(mood: Mood) -> Arc<Ensemble> {
     Arc::new(Ensemble::new(vec![member(1, false, Mood::Well), member(2, true, mood)]))
 }
 
-fn engine(config: EngineConfig) -> Engine {
+pub(crate) fn engine(config: EngineConfig) -> Engine {
     let models = [("duo", Mood::Well), ("fails", Mood::Fails), ("panics", Mood::Panics)];
     let mut models: Vec<_> = models.map(|(name, mood)| (name.to_owned(), ensemble(mood))).into();
     let settings = Settings { on_failure: OnFailure::Continue, ..Settings::default() };
@@ -125,7 +125,7 @@ fn say(content: &str) -> Prompt {
     Prompt::chat(vec![Message::new(Role::User, content)])
 }
 
-fn request(seed: u64) -> GenerateRequest {
+pub(crate) fn request(seed: u64) -> GenerateRequest {
     GenerateRequest {
         sampling: SamplingParams { seed, ..SamplingParams::default() },
         stop: StopConditions { max_tokens: Some(60), ..StopConditions::default() },
@@ -419,6 +419,8 @@ impl LanguageModel for Watched {
             tokens: row.tokens.len(),
         };
         self.calls.lock().unwrap().push(rows.iter().map(forwarded).collect());
+        // A text whose reader falls behind pauses; at a toy's speed any reader does at times.
+        std::thread::sleep(Duration::from_millis(2));
         self.toy.forward(rows)
     }
 }
@@ -442,16 +444,18 @@ fn asking(content: &str, max_tokens: usize) -> GenerateRequest {
     request
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_grows_at_every_step_while_long_prompts_are_read_in_chunks() {
     const CHUNK: usize = 20;
     let (engine, calls) = watched(EngineConfig { prefill_chunk: CHUNK, ..Default::default() });
     // 'a' is token 0. It is the only one that writes while the others read.
     let mut writing = engine.generate(asking("ab", 390)).unwrap();
     writing.next().await.unwrap();
+    let writing = tokio::spawn(listen_on(writing));
     let long = ["b", "c", " ", "["].map(|first| asking(&format!("{first}{}", "c1".repeat(150)), 1));
     let reading = long.map(|request| ask(&engine, request));
-    let (written, read) = futures::join!(listen_on(writing), futures::future::join_all(reading));
+    let (written, read) = futures::join!(writing, futures::future::join_all(reading));
+    let written = written.unwrap();
     assert!(read.iter().all(|said| said.end.is_ok()), "{read:?}");
     assert!(written > 80, "it has to write for as long as the others read: {written}");
 
@@ -500,4 +504,25 @@ async fn those_who_wait_get_in_in_the_order_they_came() {
         calls.iter().flatten().filter(|row| row.held == 0).map(|row| row.first).collect();
     assert_eq!(begun, [0, 1, 2, 5, 6, 7, 9].map(TokenId));
     assert!(calls.iter().all(|rows| rows.len() <= 2));
+}
+
+#[tokio::test]
+async fn what_an_engine_did_is_counted_by_model_and_member() {
+    let engine = engine(EngineConfig { max_sequences: 1, ..EngineConfig::default() });
+    for seed in 0..8 {
+        ask(&engine, request(seed)).await;
+    }
+    let running = hog(&engine).await;
+    let waiting = engine.generate(request(1)).unwrap();
+    let counters = engine.counters();
+    assert_eq!((counters.running, counters.waiting), (1, 1));
+    let names: Vec<&str> = counters.models.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!(names, ["duo", "fails", "panics", "goes on"]);
+    let members = &counters.models[0].members;
+    assert_eq!([members[0].name.as_str(), members[1].name.as_str()], ["toy-1", "toy-2"]);
+    assert!(members.iter().all(|member| !member.forward.is_zero()));
+    assert_eq!(members[0].rolled_back, 0, "single letters never change");
+    assert!(members[1].rolled_back > 0, "joined ones do");
+    assert!(counters.models[1].members.iter().all(|member| member.forward.is_zero()));
+    drop((running, waiting));
 }

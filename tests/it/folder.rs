@@ -1,13 +1,13 @@
 //! Models in more than one file: split GGUF, and folders as Hugging Face's libraries save them.
 
-use std::{fs, num::NonZeroUsize, path::Path};
+use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path, process::Command};
 
 use candle_core::quantized::gguf_file::{self, Value as Metadata};
 use serde_json::json;
 use tutti::{
-    ensemble::{load_model, open_model},
+    ensemble::{load_model, load_models, open_model},
     gguf::Gguf,
-    model::{Checkpoint, Decoder, KvFormat, LanguageModel, Pool, Want},
+    model::{Checkpoint, Decoder, Device, KvFormat, LanguageModel, Pool, Want},
     tokenizer::{
         TokenKind,
         chat::{Message, Role},
@@ -115,7 +115,7 @@ fn write(folder: &tempfile::TempDir, file: &str, text: &str) {
 fn a_folder_loads_with_its_own_template_and_stops() {
     let folder = folder();
     let said = [Message::new(Role::User, "hi")];
-    let loaded = load_model(folder.path(), &pool(), KvFormat::F16).unwrap();
+    let loaded = load_model(folder.path(), &pool(), &Device::default()).unwrap();
     assert_eq!(loaded.model.vocab_size(), 101);
     assert_eq!(loaded.tokenizer.render(&said, &[]).unwrap(), "<|turn|>old");
     // The model's configuration names 2, as the tokenizer's does.
@@ -138,7 +138,7 @@ fn a_folder_without_a_tokenizer_or_with_a_wrong_stop_is_refused_by_file() {
     let refusal = |change: &dyn Fn(&tempfile::TempDir)| {
         let folder = folder();
         change(&folder);
-        load_model(folder.path(), &pool(), KvFormat::F16).err().unwrap().to_string()
+        load_model(folder.path(), &pool(), &Device::default()).err().unwrap().to_string()
     };
     let gone = refusal(&|folder| fs::remove_file(folder.path().join("tokenizer.json")).unwrap());
     assert!(gone.contains("tokenizer.json"), "{gone}");
@@ -148,4 +148,44 @@ fn a_folder_without_a_tokenizer_or_with_a_wrong_stop_is_refused_by_file() {
     let beyond =
         refusal(&|folder| write(folder, "generation_config.json", r#"{"eos_token_id": 98}"#));
     assert!(beyond.contains("98"), "{beyond}");
+}
+
+#[test]
+fn models_that_do_not_fit_the_memory_are_refused_with_the_numbers() {
+    let folder = folder();
+    let paths = || BTreeMap::from([("tiny".to_owned(), folder.path().to_owned())]);
+    let checkpoint = Checkpoint::from_folder(folder.path()).unwrap();
+    // Two layers of two heads of 8, keys and values, 2 bytes each.
+    assert_eq!(checkpoint.kv_bytes_a_token(KvFormat::F16), 2 * 2 * 8 * 2 * 2);
+    let needed = checkpoint.weight_bytes() + checkpoint.kv_bytes_a_token(KvFormat::F16) * 256;
+    let models = load_models(paths(), &pool(), &Device::default(), Some(needed)).unwrap();
+    assert_eq!(models["tiny"].model.context_length(), 256);
+    let error = load_models(paths(), &pool(), &Device::default(), Some(needed - 1)).err().unwrap();
+    let weights = checkpoint.weight_bytes().div_ceil(1_000_000);
+    let message = error.to_string();
+    assert!(message.contains("tiny") && message.contains("memory_limit_mb"), "{message}");
+    assert!(message.contains(&format!("({weights} of weights")), "{message}");
+}
+
+#[test]
+fn a_path_works_as_a_models_name() {
+    let (folder, cache) = (folder(), tempfile::tempdir().unwrap());
+    let show = |name: &str| {
+        Command::new(env!("CARGO_BIN_EXE_tutti"))
+            .args(["vocab", "show", name])
+            .env("TUTTI_CACHE", cache.path())
+            .current_dir(cache.path())
+            .output()
+            .unwrap()
+    };
+    let shown = show(folder.path().to_str().unwrap());
+    let text = String::from_utf8(shown.stdout).unwrap();
+    let error = String::from_utf8(shown.stderr).unwrap();
+    assert!(shown.status.success(), "{error}");
+    assert!(text.contains("a union of 95 byte strings"), "{text}");
+
+    let missing = show("./no-such-folder");
+    assert!(!missing.status.success());
+    let error = String::from_utf8(missing.stderr).unwrap();
+    assert!(error.contains("./no-such-folder"), "{error}");
 }

@@ -4,14 +4,19 @@
 
 mod bench;
 mod boundaries;
+mod damaged;
+mod devices;
 mod duet;
 mod engine;
 mod folder;
 mod golden;
 mod model;
+mod npm;
 mod real;
 mod report;
+mod scores;
 mod scripted;
+mod sentencepiece;
 mod server;
 mod store;
 mod tiny;

@@ -1,7 +1,9 @@
-//! The default models on disk, fetched once by the store into its usual folder.
+//! Model files on disk, fetched once by the store into its usual folder.
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use tutti::store::{self, Bars, Options, Store};
 
@@ -17,17 +19,19 @@ pub(crate) fn qwen() -> PathBuf {
     PATH.get_or_init(|| fetch("qwen2.5-coder-0.5b-instruct")).clone()
 }
 
-fn fetch(id: &str) -> PathBuf {
+/// The model's file by its manifest's id.
+pub(crate) fn fetch(id: &str) -> PathBuf {
     static STORE: OnceLock<Store> = OnceLock::new();
-    let store = STORE.get_or_init(|| {
-        let folder = match std::env::var_os("TUTTI_CACHE") {
-            Some(folder) => PathBuf::from(folder),
-            None => store::default_cache_dir().unwrap(),
-        };
-        Store::new(&folder, Options::from_env()).unwrap()
-    });
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    let manifests = store::manifests(&models).unwrap();
+    let store = STORE.get_or_init(|| Store::new(&cache(), Options::from_env()).unwrap());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["models", "tests/fixtures/models"];
+    let manifests = folders.map(|folder| store::manifests(&root.join(folder)).unwrap()).concat();
     let manifest = store::find(&manifests, id).unwrap();
     store.ensure(manifest, &Bars::stderr().bar()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The store's usual folder.
+pub(crate) fn cache() -> PathBuf {
+    std::env::var_os("TUTTI_CACHE")
+        .map_or_else(|| store::default_cache_dir().unwrap(), PathBuf::from)
 }

@@ -10,8 +10,8 @@ use std::{
 
 use tokio::sync::mpsc;
 use tutti::engine::{
-    Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Piece,
-    Prompt, UnionId, UnionVocab, Usage,
+    Counters, Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation,
+    MemberCounters, ModelCard, ModelCounters, Piece, Prompt, UnionId, UnionVocab, Usage,
 };
 
 /// What a scripted generation does next.
@@ -73,9 +73,22 @@ impl Generate for Scripted {
         let card = |name: &str, members: &[&str]| ModelCard {
             name: name.to_owned(),
             members: members.iter().map(|&member| member.to_owned()).collect(),
+            fusion: format!("{}, rule mean", members.join(" + ")),
             context_length: 2048,
         };
         vec![card("duet", &["alpha", "beta"]), card("alpha", &["alpha"]), card("beta", &["beta"])]
+    }
+
+    /// As if one ran and two waited.
+    fn counters(&self) -> Counters {
+        let member = |name: &str| MemberCounters {
+            name: name.to_owned(),
+            forward: Duration::from_millis(1500),
+            rolled_back: 9,
+        };
+        let members = vec![member("alpha"), member("beta")];
+        let models = vec![ModelCounters { name: "duet".to_owned(), members }];
+        Counters { running: 1, waiting: 2, models }
     }
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {

@@ -6,6 +6,7 @@ mod ensemble;
 mod operations;
 mod raw;
 mod refusals;
+mod reports;
 mod responses;
 mod routes;
 mod socket;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tutti::{
     gguf::Gguf,
     tokenizer::{
-        ChatError, Encoded, PreTokenizer, SpecToken, TokenKind, TokenRole, Tokenizer,
+        Algorithm, ChatError, Encoded, PreTokenizer, SpecToken, TokenKind, TokenRole, Tokenizer,
         TokenizerSpec,
         chat::{Message, Role},
     },
@@ -30,7 +30,7 @@ pub(crate) static BOTH: LazyLock<BTreeMap<&'static str, Tokenizer>> = LazyLock::
 pub(crate) const SMOLLM2: &str = "SmolLM2-135M-Instruct.Q4_1";
 pub(crate) const QWEN: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m";
 
-fn decode(tokenizer: &Tokenizer, tokens: &[TokenId]) -> Vec<u8> {
+pub(crate) fn decode(tokenizer: &Tokenizer, tokens: &[TokenId]) -> Vec<u8> {
     tokens.iter().flat_map(|&id| tokenizer.bytes(id).unwrap()).copied().collect()
 }
 
@@ -242,7 +242,10 @@ fn the_fingerprint_changes_with_what_ids_mean_and_not_with_the_template() {
         |spec| spec.tokens.swap(2, 3),
         |spec| spec.tokens[0].role = TokenRole::Unused,
         |spec| spec.stops.clear(),
-        |spec| spec.pre_tokenizer = PreTokenizer::SmolLm,
+        |spec| {
+            let pre_tokenizer = PreTokenizer::SmolLm;
+            spec.algorithm = Algorithm::ByteLevel { pre_tokenizer, ignore_merges: false };
+        },
         |spec| {
             spec.tokens.push(SpecToken::new("ab", TokenRole::Normal));
             spec.merges.push((b"a".to_vec(), b"b".to_vec()));
@@ -295,12 +298,12 @@ fn toy(pre_tokenizer: PreTokenizer) -> Tokenizer {
 }
 
 /// The toy with each of the pre-tokenizers.
-static TOYS: LazyLock<[Tokenizer; 4]> = LazyLock::new(|| {
+pub(crate) static TOYS: LazyLock<[Tokenizer; 4]> = LazyLock::new(|| {
     [PreTokenizer::Gpt2, PreTokenizer::SmolLm, PreTokenizer::Qwen2, PreTokenizer::Llama3].map(toy)
 });
 
 /// Fragments that pre-tokenizers cut in surprising ways, in any order.
-fn awkward_text() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn awkward_text() -> impl Strategy<Value = Vec<u8>> {
     let fragment = prop_oneof![
         8 => proptest::sample::select(vec![
             " ", "  ", "\n", "\n\n", "\r\n", "\t", "\t\t", "   \n", "a", "al", "all", "'", "'ll",
@@ -316,7 +319,7 @@ fn awkward_text() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Cuts `bytes` into pieces of the given lengths, over and over.
-fn cut<'a>(bytes: &'a [u8], lengths: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn cut<'a>(bytes: &'a [u8], lengths: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = bytes;
     lengths.iter().cycle().map_while(move |&length| {
         let (piece, after) = rest.split_at(length.min(rest.len()));

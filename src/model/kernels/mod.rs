@@ -18,6 +18,8 @@ mod avx2;
 mod avx512;
 mod blocks;
 mod elementwise;
+#[cfg(test)]
+mod fuzz;
 mod kept;
 #[cfg(target_arch = "x86_64")]
 mod panels;

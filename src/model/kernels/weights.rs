@@ -40,6 +40,23 @@ impl Dtype {
         })
     }
 
+    /// Candle's name for it, unless it is of plain numbers.
+    pub(crate) fn quantized(self) -> Option<GgmlDType> {
+        Some(match self {
+            Self::F32 | Self::F16 | Self::Bf16 => return None,
+            Self::Q4_0 => GgmlDType::Q4_0,
+            Self::Q4_1 => GgmlDType::Q4_1,
+            Self::Q5_0 => GgmlDType::Q5_0,
+            Self::Q5_1 => GgmlDType::Q5_1,
+            Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q2K => GgmlDType::Q2K,
+            Self::Q3K => GgmlDType::Q3K,
+            Self::Q4K => GgmlDType::Q4K,
+            Self::Q5K => GgmlDType::Q5K,
+            Self::Q6K => GgmlDType::Q6K,
+        })
+    }
+
     /// How many weights share how many bytes.
     pub(crate) fn block(self) -> (usize, usize) {
         match self {

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::{
     server::ApiError,
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// A message as clients send it. Fields we do not know are ignored.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(in crate::server) struct WireMessage {
     role: String,
     content: Option<Content>,
@@ -20,7 +21,7 @@ pub(in crate::server) struct WireMessage {
     audio: Option<Value>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of content parts")]
 pub(in crate::server) enum Content {
     Text(String),
@@ -28,13 +29,13 @@ pub(in crate::server) enum Content {
 }
 
 /// A call that an assistant made, as this server sent it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 struct WireCall {
     id: String,
     function: CalledFunction,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 struct CalledFunction {
     name: String,
     #[serde(default)]

@@ -17,6 +17,7 @@ use super::{
     ApiError, App,
     body::JsonBody,
     generation::{Scores, admit},
+    openapi::Refusals,
     ops::Record,
     sse, wire,
 };
@@ -27,6 +28,12 @@ use stream::Chunks;
 
 pub(super) use message::{Content, role, tool_call};
 
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    request_body = ChatRequest,
+    responses((status = 200, description = "the answer, whole or as a stream", content((Completion = "application/json"), (String = "text/event-stream"))), Refusals)
+)]
 pub(super) async fn create(
     State(app): State<App>,
     Extension(record): Extension<Arc<Record>>,

@@ -1,6 +1,10 @@
 //! The request on the wire, and its check into a [`GenerateRequest`].
 
 use serde::Deserialize;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use super::message::WireMessage;
 use crate::{
@@ -8,8 +12,9 @@ use crate::{
     server::{
         ApiError, App,
         body::JsonBody,
+        openapi::{both, both_parts},
         tools::{Toolbox, WireChoice, WireTool},
-        wire::{Fields, ResponseFormat, Rest, StreamOptions, at_least, ignored},
+        wire::{Fields, GUIDED_TWICE, ResponseFormat, Rest, StreamOptions, at_least, ignored},
     },
     tokenizer::chat::Message,
 };
@@ -24,17 +29,21 @@ pub(super) struct ChatRequest {
 }
 
 /// What completions do not have.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 struct ChatFields {
+    #[schema(value_type = Vec<WireMessage>, min_items = 1)]
     messages: Option<Vec<WireMessage>>,
+    #[schema(minimum = 1)]
     max_completion_tokens: Option<i64>,
     response_format: Option<ResponseFormat>,
     logprobs: Option<bool>,
+    #[schema(minimum = 0, maximum = 20)]
     top_logprobs: Option<i64>,
     tools: Option<Vec<WireTool>>,
     tool_choice: Option<WireChoice>,
     parallel_tool_calls: Option<bool>,
     #[serde(flatten)]
+    #[schema(ignore)]
     rest: Rest,
 }
 
@@ -82,7 +91,7 @@ impl ChatRequest {
         let toolbox = Toolbox::check(functions.collect::<Result<_, _>>()?, tool_choice, parallel)?;
         let format = response_format.map_or(Ok(None), ResponseFormat::check)?;
         if format.is_some() && common.constraint.is_some() {
-            return Err(ApiError::invalid("guided_json", "and `response_format` are one too many"));
+            return Err(ApiError::invalid("response_format", GUIDED_TWICE));
         }
         let constraint = toolbox.calls.constraint().or(format).or(common.constraint);
         let logprobs = logprobs(self.chat.logprobs, self.chat.top_logprobs, common.attribution)?;
@@ -130,4 +139,16 @@ fn check_messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, Ap
     }
     let numbered = messages.into_iter().enumerate();
     numbered.map(|(index, message)| message.check(&format!("messages[{index}]"))).collect()
+}
+
+impl PartialSchema for ChatRequest {
+    fn schema() -> RefOr<Schema> {
+        both::<Fields, ChatFields>()
+    }
+}
+
+impl ToSchema for ChatRequest {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        both_parts::<Fields, ChatFields>(schemas);
+    }
 }

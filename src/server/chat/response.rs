@@ -1,6 +1,7 @@
 //! The answers on the wire: one completion, or chunks of it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
@@ -15,7 +16,8 @@ use crate::{
 };
 
 /// What a completion and all of its chunks have in common.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ChatHead)]
 pub(super) struct Head {
     id: String,
     created: u64,
@@ -29,7 +31,8 @@ impl Head {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChatCompletion)]
 pub(super) struct Completion {
     #[serde(flatten)]
     head: Head,
@@ -61,7 +64,8 @@ impl Completion {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChatChoice)]
 struct Choice {
     index: usize,
     message: WireAnswer,
@@ -69,17 +73,19 @@ struct Choice {
     finish_reason: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct WireAnswer {
     role: &'static str,
     /// Null in an answer that only calls.
     content: Option<String>,
+    #[schema(value_type = Option<String>)]
     refusal: Option<()>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<WireCall>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AnswerCall)]
 struct WireCall {
     id: String,
     #[serde(rename = "type")]
@@ -87,7 +93,8 @@ struct WireCall {
     function: WireFunction,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AnswerFunction)]
 struct WireFunction {
     name: String,
     arguments: String,

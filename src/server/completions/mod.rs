@@ -15,6 +15,7 @@ use super::{
     ApiError, App,
     body::JsonBody,
     generation::{Scores, admit},
+    openapi::Refusals,
     ops::Record,
     sse, wire,
 };
@@ -22,6 +23,12 @@ use crate::engine::GenerateRequest;
 use request::{CompletionRequest, Question};
 use response::{Chunks, Completion, Form};
 
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    request_body = CompletionRequest,
+    responses((status = 200, description = "the answer, whole or as a stream", content((Completion = "application/json"), (String = "text/event-stream"))), Refusals)
+)]
 pub(super) async fn create(
     State(app): State<App>,
     Extension(record): Extension<Arc<Record>>,

@@ -1,12 +1,17 @@
 //! The request on the wire, and its check into a [`GenerateRequest`].
 
 use serde::Deserialize;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::{
     engine::{GenerateRequest, Logprobs, Prompt, UnionId},
     server::{
         ApiError, App,
         body::JsonBody,
+        openapi::{both, both_parts},
         wire::{Fields, Rest, StreamOptions, at_least, ignored},
     },
 };
@@ -25,16 +30,20 @@ pub(super) struct CompletionRequest {
 }
 
 /// What chats do not have.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = CompletionFields)]
 struct OwnFields {
+    #[schema(value_type = WirePrompt)]
     prompt: Option<WirePrompt>,
     echo: Option<bool>,
+    #[schema(minimum = 0, maximum = 20)]
     logprobs: Option<i64>,
     #[serde(flatten)]
+    #[schema(ignore)]
     rest: Rest,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
     expecting = "expected a string, a list of strings, a list of token ids, or a list of those"
@@ -123,4 +132,16 @@ pub(super) fn texts(app: &App, model: &str, prompts: &[Prompt]) -> Result<Vec<St
         Prompt::Chat { .. } => Ok(String::new()),
     };
     prompts.iter().map(text).collect()
+}
+
+impl PartialSchema for CompletionRequest {
+    fn schema() -> RefOr<Schema> {
+        both::<Fields, OwnFields>()
+    }
+}
+
+impl ToSchema for CompletionRequest {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        both_parts::<Fields, OwnFields>(schemas);
+    }
 }

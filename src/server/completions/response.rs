@@ -1,6 +1,7 @@
 //! The answers on the wire: one object, or chunks of the same shape.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
@@ -28,7 +29,8 @@ pub(super) struct Form {
     scores: Option<Scores>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = TextHead)]
 struct Head {
     id: String,
     object: &'static str,
@@ -67,7 +69,8 @@ impl Form {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TextCompletion)]
 pub(super) struct Completion {
     #[serde(flatten)]
     head: Head,
@@ -75,12 +78,14 @@ pub(super) struct Completion {
     /// Absent from chunks unless the client asked for usage; then null in every chunk but the one
     /// that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<WireUsage>)]
     usage: Option<Option<WireUsage>>,
     #[serde(skip_serializing_if = "WireFusion::is_silent")]
     ensemble: WireFusion,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TextChoice)]
 struct Choice {
     index: usize,
     text: String,

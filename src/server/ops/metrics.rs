@@ -11,14 +11,17 @@ use axum::{
     response::IntoResponse,
 };
 use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
     encoding::{EncodeLabelSet, text},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
 use crate::{
-    engine::{FinishReason, Usage},
-    server::App,
+    engine::{FinishReason, Generate, Usage},
+    server::{App, openapi::Refusals},
 };
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -67,7 +70,7 @@ fn pieces() -> Histogram {
 }
 
 impl Metrics {
-    pub(in crate::server) fn new() -> Self {
+    pub(in crate::server) fn new(engine: Arc<dyn Generate>) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("tutti"),
             first_token: Family::new_with_constructor(waits),
@@ -80,6 +83,7 @@ impl Metrics {
             durations: Family::new_with_constructor(waits),
         };
         metrics.register();
+        metrics.registry.register_collector(Box::new(OfEngine(engine)));
         metrics
     }
 
@@ -137,6 +141,50 @@ impl Metrics {
     }
 }
 
+/// What the engine counts, read when it is asked for.
+struct OfEngine(Arc<dyn Generate>);
+
+impl std::fmt::Debug for OfEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the engine's counters")
+    }
+}
+
+impl Collector for OfEngine {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
+        let counters = self.0.counters();
+        for (name, help, value) in [
+            ("num_requests_running", "Generations that have a place", counters.running),
+            ("num_requests_waiting", "Generations that wait for a place", counters.waiting),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let members = || {
+            let of_model = counters.models.iter();
+            of_model.flat_map(|model| model.members.iter().map(move |m| (&model.name, m)))
+        };
+        let label = |model: &String, member: &String| {
+            [("model_name", model.clone()), ("member", member.clone())]
+        };
+        let help = "In a member's forward passes";
+        let kind = ConstCounter::new(0.0).metric_type();
+        let unit = Unit::Seconds;
+        let mut family = encoder.encode_descriptor("member_forward", help, Some(&unit), kind)?;
+        for (model, member) in members() {
+            let value = ConstCounter::new(member.forward.as_secs_f64());
+            value.encode(family.encode_family(&label(model, &member.name))?)?;
+        }
+        let help = "Tokens of a member that re-tokenization took back";
+        let mut family = encoder.encode_descriptor("rollback_tokens", help, None, kind)?;
+        for (model, member) in members() {
+            let value = ConstCounter::new(member.rolled_back);
+            value.encode(family.encode_family(&label(model, &member.name))?)?;
+        }
+        Ok(())
+    }
+}
+
 /// The clock of one generation.
 pub(in crate::server) struct Clock {
     metrics: Arc<Metrics>,
@@ -185,6 +233,15 @@ impl Clock {
 }
 
 /// `GET /metrics`.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses(
+        (status = 200, description = "OpenMetrics", body = String,
+            content_type = "application/openmetrics-text"),
+        Refusals,
+    )
+)]
 pub(in crate::server) async fn expose(State(app): State<App>) -> impl IntoResponse {
     let mut body = String::new();
     text::encode(&mut body, &app.metrics.registry).expect("a string takes every text");

@@ -5,8 +5,8 @@
 mod access;
 mod cors;
 mod keys;
-mod metrics;
-mod probes;
+pub(super) mod metrics;
+pub(super) mod probes;
 
 pub use keys::ApiKeys;
 

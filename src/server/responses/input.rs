@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     server::{
@@ -11,7 +12,7 @@ use crate::{
     tokenizer::chat::{Message, Role},
 };
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of items")]
 pub(super) enum Input {
     Text(String),

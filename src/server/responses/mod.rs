@@ -13,11 +13,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{ApiError, App, body::JsonBody, generation::admit, ops::Record, sse, wire};
+use super::{
+    ApiError, App, body::JsonBody, generation::admit, openapi::Refusals, ops::Record, sse, wire,
+};
 use events::Events;
 use request::{Question, ResponsesRequest};
 use writer::Writer;
 
+#[utoipa::path(
+    post,
+    path = "/v1/responses",
+    request_body = ResponsesRequest,
+    responses((status = 200, description = "the answer, whole or as a stream", content((Value = "application/json"), (String = "text/event-stream"))), Refusals)
+)]
 pub(super) async fn create(
     State(app): State<App>,
     Extension(record): Extension<Arc<Record>>,

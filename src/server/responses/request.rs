@@ -2,6 +2,10 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use super::input::Input;
 use crate::{
@@ -9,6 +13,7 @@ use crate::{
     server::{
         ApiError, App,
         body::JsonBody,
+        openapi::{both, both_parts},
         tools::{Toolbox, WireChoice, WireFunction},
         wire::{Fields, Rest, any_object, at_least, ignored, schema_of},
     },
@@ -20,10 +25,13 @@ pub(super) struct ResponsesRequest {
     own: OwnFields,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ResponsesFields)]
 struct OwnFields {
+    #[schema(value_type = Input)]
     input: Option<Input>,
     instructions: Option<String>,
+    #[schema(minimum = 1)]
     max_output_tokens: Option<i64>,
     text: Option<TextOptions>,
     tools: Option<Vec<Value>>,
@@ -31,15 +39,16 @@ struct OwnFields {
     parallel_tool_calls: Option<bool>,
     metadata: Option<Value>,
     #[serde(flatten)]
+    #[schema(ignore)]
     rest: Rest,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 struct TextOptions {
     format: Option<TextFormat>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 struct TextFormat {
     #[serde(rename = "type")]
     kind: String,
@@ -166,4 +175,16 @@ impl TextFormat {
 
 fn read<T: serde::de::DeserializeOwned>(value: Value, at: &str) -> Result<T, ApiError> {
     crate::server::body::from_value(value, at)
+}
+
+impl PartialSchema for ResponsesRequest {
+    fn schema() -> RefOr<Schema> {
+        both::<Fields, OwnFields>()
+    }
+}
+
+impl ToSchema for ResponsesRequest {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        both_parts::<Fields, OwnFields>(schemas);
+    }
 }

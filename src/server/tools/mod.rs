@@ -4,6 +4,7 @@ mod reader;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::ApiError;
 use crate::{constrain::Constraint, tokenizer::chat::Tool};
@@ -11,14 +12,14 @@ use crate::{constrain::Constraint, tokenizer::chat::Tool};
 pub(super) use reader::{Part, Reader};
 
 /// A tool as chats name it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(super) struct WireTool {
     #[serde(rename = "type")]
     kind: String,
     function: Option<WireFunction>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(super) struct WireFunction {
     pub(super) name: String,
     pub(super) description: Option<String>,
@@ -26,7 +27,7 @@ pub(super) struct WireFunction {
 }
 
 /// `tool_choice`: a word, or a function by name in one of the forms that clients send.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a word or an object that names a function")]
 pub(super) enum WireChoice {
     Word(String),
@@ -34,7 +35,7 @@ pub(super) enum WireChoice {
     Flat { name: String },
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(super) struct NamedFunction {
     name: String,
 }

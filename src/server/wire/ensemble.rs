@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
-    engine::{FusionRequest, Rule, Usage, WeightsRequest},
+    engine::{FusionRequest, Rule, Usage, Weighting, WeightsRequest},
     server::ApiError,
 };
 
 /// Every key may be left out; the ensemble's own setting then holds.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::server) struct WireEnsemble {
     /// The names of those that take part.
@@ -24,9 +25,13 @@ pub(in crate::server) struct WireEnsemble {
     attribution: Option<bool>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a list of numbers, or an object of names and numbers")]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "expected fixed, prompt, online, a list of numbers, or an object of names and numbers"
+)]
 enum WireWeights {
+    By(String),
     InOrder(Vec<f64>),
     Named(BTreeMap<String, f64>),
 }
@@ -38,14 +43,21 @@ impl WireEnsemble {
 
     /// Names are checked by the engine, which knows the members.
     pub(in crate::server) fn check(self) -> Result<FusionRequest, ApiError> {
-        let weights = self.weights.map(|weights| match weights {
-            WireWeights::InOrder(weights) => {
-                WeightsRequest::InOrder(weights.into_iter().map(|weight| weight as f32).collect())
+        let weights = match self.weights {
+            None => None,
+            Some(WireWeights::By(name)) => {
+                let weighting = name.parse::<Weighting>();
+                Some(WeightsRequest::By(
+                    weighting.map_err(|error| invalid("ensemble.weights", &error))?,
+                ))
             }
-            WireWeights::Named(weights) => WeightsRequest::Named(
+            Some(WireWeights::InOrder(weights)) => Some(WeightsRequest::InOrder(
+                weights.into_iter().map(|weight| weight as f32).collect(),
+            )),
+            Some(WireWeights::Named(weights)) => Some(WeightsRequest::Named(
                 weights.into_iter().map(|(name, weight)| (name, weight as f32)).collect(),
-            ),
-        });
+            )),
+        };
         let rule = match (self.rule, self.floor) {
             (Some(rule), floor) => {
                 let rule: Rule = rule.parse().map_err(|error| invalid("ensemble.rule", &error))?;
@@ -68,7 +80,7 @@ fn invalid(param: &str, error: &impl ToString) -> ApiError {
 }
 
 /// What an answer says of its members; nothing without a gate and if all went as it should.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(in crate::server) struct WireFusion {
     /// The share of the steps that the primary decided alone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,7 +90,7 @@ pub(in crate::server) struct WireFusion {
 }
 
 /// A member that failed; the answer went on without it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(in crate::server) struct WireWarning {
     pub(in crate::server) member: String,
     pub(in crate::server) reason: String,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Rest, WireEnsemble, format};
 use crate::{
@@ -19,40 +20,55 @@ const MAX_STOP_STRINGS: usize = 16;
 const MAX_CHOICES: usize = 128;
 
 /// A field that is null is as one left out.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(in crate::server) struct Fields {
+    #[schema(value_type = String)]
     pub(in crate::server) model: Option<String>,
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f64>,
+    #[schema(minimum = -1)]
     top_k: Option<i64>,
+    #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f64>,
     seed: Option<i64>,
+    #[schema(minimum = 1, maximum = 128)]
     n: Option<i64>,
+    #[schema(minimum = 0)]
     pub(in crate::server) max_tokens: Option<i64>,
+    #[schema(minimum = 0)]
     min_tokens: Option<i64>,
     ignore_eos: Option<bool>,
     stop: Option<Stop>,
+    #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f64>,
+    #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f64>,
+    #[schema(exclusive_minimum = 0, maximum = 2)]
     repetition_penalty: Option<f64>,
     logit_bias: Option<BTreeMap<String, f64>>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     /// As vLLM names it.
-    guided_json: Option<Value>,
+    pub(super) guided_json: Option<Value>,
+    pub(super) guided_regex: Option<String>,
+    pub(super) guided_grammar: Option<String>,
+    pub(super) guided_choice: Option<Vec<String>>,
     ensemble: Option<WireEnsemble>,
     #[serde(flatten)]
+    #[schema(ignore)]
     pub(in crate::server) rest: Rest,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
 pub(in crate::server) struct StreamOptions {
     /// One more chunk, with the usage and without choices, before the end.
     #[serde(default)]
     pub(in crate::server) include_usage: Option<bool>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 enum Stop {
     One(String),
@@ -91,9 +107,9 @@ impl Fields {
         }
         let stream = self.stream()?;
         let penalties = self.penalties()?;
+        let constraint = format::guided(&self)?;
         let ensemble = self.ensemble.unwrap_or_default();
         let attribution = ensemble.wants_attribution();
-        let guided = self.guided_json.map(|schema| format::schema_of(Some(schema), "guided_json"));
         Ok(Checked {
             model: self.model.ok_or(ApiError::Missing { param: "model" })?,
             sampling,
@@ -106,7 +122,7 @@ impl Fields {
             },
             choices,
             stream,
-            constraint: guided.transpose()?,
+            constraint,
             fusion: ensemble.check()?,
             attribution,
         })

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::engine::{Piece, Score, ScoredAlternative, ScoredPiece, UnionId, UnionVocab, Vote};
 
@@ -14,13 +15,14 @@ const LEAST: f32 = -9999.0;
 pub(in crate::server) const END: &str = "<|end|>";
 
 /// Of a chat's choice, or of one of its chunks.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(in crate::server) struct ChatLogprobs {
     pub(in crate::server) content: Vec<Token>,
+    #[schema(value_type = Option<String>)]
     refusal: Option<()>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(in crate::server) struct Token {
     #[serde(flatten)]
     own: Alternative,
@@ -29,7 +31,7 @@ pub(in crate::server) struct Token {
     members: Vec<MemberVote>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Alternative {
     token: String,
     logprob: f32,
@@ -37,7 +39,7 @@ struct Alternative {
 }
 
 /// What one member gave a piece: its own probability, null if it did not run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct MemberVote {
     model: String,
     weight: f32,
@@ -60,7 +62,7 @@ impl ChatLogprobs {
 }
 
 /// Of a completion's choice, or of one of its chunks: lists side by side.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(in crate::server) struct TextLogprobs {
     text_offset: Vec<usize>,
     token_logprobs: Vec<Option<f32>>,

@@ -8,12 +8,13 @@ mod logprobs;
 
 use axum::{http::HeaderName, response::Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::engine::{FinishReason, Usage};
 
 pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
 pub(super) use fields::{Fields, StreamOptions, at_least};
-pub(super) use format::{ResponseFormat, any_object, schema_of};
+pub(super) use format::{GUIDED_TWICE, ResponseFormat, any_object, schema_of};
 pub(super) use ignored::{Rest, ignored};
 pub(super) use logprobs::{ChatLogprobs, END, TextLogprobs, characters, token_text};
 
@@ -29,7 +30,7 @@ pub(super) fn naming(ignored: &[String], mut answer: Response) -> Response {
 }
 
 /// Tokens, as chats and completions tell them.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(super) struct WireUsage {
     prompt_tokens: usize,
     completion_tokens: usize,

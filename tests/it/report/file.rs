@@ -18,9 +18,9 @@ fn names(folder: &std::path::Path) -> Vec<String> {
 fn a_document_is_written_and_nothing_else_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.md");
-    write_document(&path, "# 报告\n").unwrap();
+    write_document(&path, "# 报告\n".as_bytes()).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "# 报告\n");
-    write_document(&path, "# Again\n").unwrap();
+    write_document(&path, "# Again\n".as_bytes()).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "# Again\n");
     assert_eq!(names(folder.path()), ["report.md"]);
 }
@@ -58,7 +58,7 @@ fn a_read_only_document_is_refused_and_stays() {
     let mut permissions = fs::metadata(&path).unwrap().permissions();
     permissions.set_readonly(true);
     fs::set_permissions(&path, permissions).unwrap();
-    assert!(matches!(write_document(&path, "new"), Err(DocumentError::ReadOnly { .. })));
+    assert!(matches!(write_document(&path, "new".as_bytes()), Err(DocumentError::ReadOnly { .. })));
     assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
 }
 
@@ -72,7 +72,7 @@ fn a_link_stays_a_link_and_permissions_stay() {
     fs::write(&path, "old").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     symlink(&path, &link).unwrap();
-    write_document(&link, "new").unwrap();
+    write_document(&link, "new".as_bytes()).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(&path).unwrap(), "new");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
@@ -88,15 +88,21 @@ fn a_link_to_a_file_that_is_not_there_yet_stays_a_link() {
     fs::create_dir(at("docs")).unwrap();
     symlink("docs/latest.md", at("report.md")).unwrap();
     symlink("real.md", at("docs/latest.md")).unwrap();
-    write_document(&at("report.md"), "new").unwrap();
+    write_document(&at("report.md"), "new".as_bytes()).unwrap();
     assert!(at("report.md").is_symlink() && at("docs/latest.md").is_symlink());
     assert_eq!(fs::read_to_string(at("docs/real.md")).unwrap(), "new");
     assert_eq!(names(&at("docs")), ["latest.md", "real.md"]);
 
     symlink("nowhere/real.md", at("lost.md")).unwrap();
-    assert!(matches!(write_document(&at("lost.md"), "new"), Err(DocumentError::NoFolder { .. })));
+    assert!(matches!(
+        write_document(&at("lost.md"), "new".as_bytes()),
+        Err(DocumentError::NoFolder { .. })
+    ));
     symlink("round.md", at("round.md")).unwrap();
-    assert!(matches!(write_document(&at("round.md"), "new"), Err(DocumentError::NotAFile { .. })));
+    assert!(matches!(
+        write_document(&at("round.md"), "new".as_bytes()),
+        Err(DocumentError::NotAFile { .. })
+    ));
     assert!(at("lost.md").is_symlink() && at("round.md").is_symlink());
 }
 
@@ -107,7 +113,7 @@ fn a_new_document_has_the_permissions_of_any_new_file() {
 
     let folder = tempfile::tempdir().unwrap();
     let (path, plain) = (folder.path().join("report.md"), folder.path().join("plain"));
-    write_document(&path, "new").unwrap();
+    write_document(&path, "new".as_bytes()).unwrap();
     fs::write(&plain, "").unwrap();
     let mode = |path| fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&path), mode(&plain));

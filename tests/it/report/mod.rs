@@ -11,18 +11,22 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tutti::{
     constrain::Constraint,
-    engine::{FinishReason, GenerateError, GenerateRequest, Prompt, Usage},
+    engine::{FinishReason, GenerateError, GenerateRequest, Prompt},
     report::{
-        Outcome, PlanFault, Report, ReportError, ReportEvent, ReportRequest, SectionFault, write,
+        Done, MAX_TOPIC_BYTES, Outcome, Part, PlanFault, Report, ReportError, ReportEvent,
+        ReportRequest, SectionFault, Tokens, write,
     },
     sampling::SamplingParams,
     tokenizer::chat::Role,
 };
 
+mod command;
+mod export;
 mod file;
 mod plan;
 mod progress;
-mod scripted;
+mod runs;
+pub(crate) mod scripted;
 
 use scripted::{Act, PROMPT_TOKENS, Scripted, last_message};
 
@@ -33,6 +37,7 @@ fn request() -> ReportRequest {
         topic: TOPIC.to_owned(),
         model: "duet".to_owned(),
         sections: None,
+        plan: None,
         max_tokens: 64,
         plan_max_tokens: None,
         sampling: SamplingParams { seed: 7, ..SamplingParams::default() },
@@ -44,21 +49,38 @@ fn plan_of(names: &[&str]) -> Value {
     json!({"language": "English", "title": "Scaling Laws", "sections": names.iter().map(section).collect::<Vec<_>>()})
 }
 
-fn good_plan() -> Act {
+pub(crate) fn good_plan() -> Act {
     Act::say(plan_of(&["Origins", "Data", "Limits"]).to_string())
 }
 
-fn is_plan(request: &GenerateRequest) -> bool {
+pub(crate) fn is_plan(request: &GenerateRequest) -> bool {
     request.constraint.is_some()
 }
 
+fn is_of(request: &GenerateRequest, name: &str) -> bool {
+    !is_plan(request) && !is_synthesis(request) && own_section(request) == name
+}
+
 /// The name of the section a worker is asked for.
-fn own_section(request: &GenerateRequest) -> &str {
+pub(crate) fn own_section(request: &GenerateRequest) -> &str {
     let (_, own) = last_message(request).split_once("Write the section \"").unwrap();
     own.split_once('"').unwrap().0
 }
 
-fn text_on(request: &GenerateRequest) -> Act {
+/// True for the introduction and the conclusion.
+pub(crate) fn is_synthesis(request: &GenerateRequest) -> bool {
+    ["\nWrite the introduction:", "\nWrite the conclusion:"]
+        .iter()
+        .any(|asked| last_message(request).contains(asked))
+}
+
+/// What belongs to the report and is none of its sections.
+const SYNTHESIS: &str = "What they are all about.";
+
+pub(crate) fn text_on(request: &GenerateRequest) -> Act {
+    if is_synthesis(request) {
+        return Act::say(SYNTHESIS);
+    }
     Act::say(format!("What is known of {}.", own_section(request)))
 }
 
@@ -71,6 +93,9 @@ fn with_sections(
     Scripted::new(move |_, request| {
         if is_plan(request) {
             return good_plan();
+        }
+        if is_synthesis(request) {
+            return text_on(request);
         }
         let name = own_section(request).to_owned();
         let mut seen = seen.lock().unwrap();
@@ -86,7 +111,7 @@ async fn run(
 ) -> (Result<Report, ReportError>, Vec<ReportEvent>) {
     let mut events = Vec::new();
     let mut observer = |event| events.push(event);
-    let writing = write(Arc::clone(engine) as _, request, &mut observer);
+    let writing = write(Arc::clone(engine) as _, &request, Done::default(), &mut observer);
     let result =
         tokio::time::timeout(Duration::from_secs(20), writing).await.expect("the report hangs");
     assert_eq!(engine.running(), 0, "a generation outlives its report");
@@ -97,10 +122,18 @@ async fn written(engine: &Arc<Scripted>) -> Report {
     run(engine, request()).await.0.unwrap()
 }
 
-/// The document without its closing line, which has times in it.
+/// The document's title and sections, without what stands around them.
 fn body(report: &Report) -> String {
     let document = report.markdown();
-    document.rsplit_once("\n---\n\n*Written by").unwrap().0.to_owned()
+    let (_, body) = document.split_once("\n---\n\n# ").unwrap();
+    let (body, _) = body.rsplit_once("\n---\n\n*Written by").unwrap();
+    let Some((title, rest)) = body.split_once("\n**Contents**") else {
+        return format!("# {body}");
+    };
+    let (_, rest) = rest.split_once(&format!("\n## Introduction\n\n{SYNTHESIS}\n")).unwrap();
+    let (sections, conclusion) = rest.rsplit_once("\n## Conclusion\n\n").unwrap();
+    assert_eq!(conclusion, format!("{SYNTHESIS}\n"));
+    format!("# {title}{sections}")
 }
 
 fn closing(report: &Report) -> String {
@@ -113,7 +146,7 @@ async fn a_report_is_its_title_and_its_sections_in_the_plans_order() {
         // The first sections end last.
         let pause = ["Limits", "Data", "Origins"].iter().position(|n| *n == name).unwrap() as u64;
         let text = Act::say(format!("All of {name}."));
-        Some(Act::Late(Duration::from_millis(10 * pause), Box::new(text)))
+        Some(Act::Late(Duration::from_millis(80 * pause), Box::new(text)))
     });
     let (report, events) = run(&engine, request()).await;
     let report = report.unwrap();
@@ -125,7 +158,7 @@ async fn a_report_is_its_title_and_its_sections_in_the_plans_order() {
     let ended: Vec<_> = events
         .iter()
         .filter_map(|event| match event {
-            ReportEvent::SectionFinished { index, .. } => Some(*index),
+            ReportEvent::SectionFinished { part: Part::Section { index }, .. } => Some(*index),
             _ => None,
         })
         .collect();
@@ -147,14 +180,14 @@ async fn the_facts_are_those_of_all_generations() {
             _ => 0,
         })
         .sum();
-    // One more for the end of the plan and of each section.
+    // One more for the end of the plan, of each section and of what is made of them.
     let usage =
-        Usage { prompt_tokens: 4 * PROMPT_TOKENS, completion_tokens: told + 4, gated: None };
+        Tokens { prompt_tokens: 6 * PROMPT_TOKENS, completion_tokens: told + 6, gated: None };
     assert_eq!(report.facts.usage, usage);
     assert_eq!(report.facts.members, ["first", "second"]);
     let closing = closing(&report);
-    let start = format!("*Written by `duet` (`first`, `second`), seed 7: {} tokens in ", told + 4);
-    assert!(closing.starts_with(&start) && closing.ends_with(" tokens/s.*\n"), "{closing}");
+    let start = format!("*Written by `duet` (`first`, `second`), seed 7: {} tokens.*\n", told + 6);
+    assert_eq!(closing, start);
 }
 
 #[tokio::test]
@@ -184,7 +217,7 @@ async fn a_seeded_report_asks_the_same_whatever_the_timing() {
     let mut seeds: Vec<_> = quick.asked().iter().map(|r| r.sampling.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
-    assert_eq!(seeds.len(), 4, "each generation draws its own");
+    assert_eq!(seeds.len(), 6, "each generation draws its own");
 
     let other = with_sections(|_, _| None);
     let mut reseeded = request();
@@ -329,7 +362,8 @@ async fn two_plans_without_enough_sections_are_an_error() {
     let fault = PlanFault::Duplicate { name: "data".to_owned() };
     let error = ReportError::UnusablePlan { fault, asked: 5 };
     assert_eq!(report.unwrap_err(), error);
-    assert_eq!(events.last(), Some(&ReportEvent::Failed(error)));
+    let reason = error.to_string();
+    assert_eq!(events.last(), Some(&ReportEvent::Failed { reason }));
     assert_eq!(engine.asked().len(), 5);
 }
 
@@ -344,7 +378,7 @@ async fn a_plan_that_does_not_end_names_its_budget() {
 
 #[tokio::test]
 async fn an_engine_that_fails_the_planner_fails_the_report() {
-    let stopped = ReportError::Plan(GenerateError::Stopped);
+    let stopped = ReportError::Stopped;
     for act in [Act::SayThenDie("{".to_owned()), Act::Refuse(GenerateError::Stopped)] {
         let engine = Scripted::new(move |_, _| act.clone());
         assert_eq!(run(&engine, request()).await.0.unwrap_err(), stopped);
@@ -356,9 +390,15 @@ async fn a_section_that_goes_wrong_is_written_again_with_another_seed() {
     let failed =
         GenerateError::Member { member: "second".to_owned(), reason: "no memory".to_owned() };
     let cases = [
-        (Act::SayThenFail("Half of".to_owned(), failed.clone()), SectionFault::Failed(failed)),
-        (Act::SayThenDie("Half".to_owned()), SectionFault::Failed(GenerateError::Stopped)),
-        (Act::Refuse(GenerateError::Stopped), SectionFault::Failed(GenerateError::Stopped)),
+        (
+            Act::SayThenFail("Half of".to_owned(), failed.clone()),
+            SectionFault::Failed { reason: failed.to_string() },
+        ),
+        (Act::Refuse(failed.clone()), SectionFault::Failed { reason: failed.to_string() }),
+        (
+            Act::Say("a word and a word that never ends ".repeat(3), FinishReason::Length),
+            SectionFault::Unfinished { max_tokens: 64 },
+        ),
         (Act::say("## Data\n\n***"), SectionFault::Empty),
         (Act::say(""), SectionFault::Empty),
     ];
@@ -369,10 +409,13 @@ async fn a_section_that_goes_wrong_is_written_again_with_another_seed() {
         let report = report.unwrap();
         assert_eq!(report.sections[1].retried.as_ref(), Some(&fault));
         assert!(body(&report).contains("## Data\n\nWhat is known of Data.\n\n"));
-        assert!(closing(&report).contains("1 section written again."));
-        assert!(events.contains(&ReportEvent::SectionRetried { index: 1, fault }));
+        assert!(closing(&report).contains("1 part written again."));
+        assert!(
+            events
+                .contains(&ReportEvent::SectionRetried { part: Part::Section { index: 1 }, fault })
+        );
         let mut asked = engine.asked();
-        asked.retain(|request| !is_plan(request) && own_section(request) == "Data");
+        asked.retain(|request| is_of(request, "Data"));
         assert_eq!(asked.len(), 2);
         assert_ne!(asked[0].sampling.seed, asked[1].sampling.seed);
     }
@@ -389,7 +432,7 @@ async fn a_section_that_loops_is_cancelled_and_told_so() {
     assert_eq!(report.sections[1].retried, Some(SectionFault::Loops));
     assert!(matches!(report.sections[1].outcome, Outcome::Written { .. }));
     let asked = engine.asked();
-    let again = asked.iter().filter(|r| !is_plan(r) && own_section(r) == "Data").nth(1).unwrap();
+    let again = asked.iter().filter(|r| is_of(r, "Data")).nth(1).unwrap();
     assert!(last_message(again).contains("repeated itself"));
 }
 
@@ -407,7 +450,7 @@ async fn a_section_that_fails_twice_is_a_visible_gap() {
          > This section could not be written: `second` failed: no memory.\n\n\
          ## Limits\n\nWhat is known of Limits.\n"
     );
-    assert!(closing(&report).contains("1 section written again. 1 section missing."));
+    assert!(closing(&report).contains("1 part written again. 1 part missing."));
     // What the failed texts cost is not forgotten.
     assert_eq!(report.sections[1].usage.completion_tokens, 2);
     assert_eq!(report.sections[1].usage.prompt_tokens, 2 * PROMPT_TOKENS);
@@ -434,14 +477,15 @@ async fn a_section_at_its_limit_ends_with_a_whole_sentence_and_is_counted() {
         (text.as_str(), tidied.cuts, *at_limit),
         ("The data matter as much as size.", 1, true)
     );
-    assert!(closing(&report).contains("1 section ended at the token limit."));
+    assert!(closing(&report).contains("1 part ended at the token limit."));
 }
 
 #[tokio::test]
 async fn dropping_the_report_cancels_all_its_generations() {
     let engine = with_sections(|name, _| Some(Act::SayThenHang(format!("All of {name} and"))));
     let mut ignore = |_| ();
-    let writing = write(Arc::clone(&engine) as _, request(), &mut ignore);
+    let request = request();
+    let writing = write(Arc::clone(&engine) as _, &request, Done::default(), &mut ignore);
     let waited = tokio::time::timeout(Duration::from_millis(50), writing).await;
     assert!(waited.is_err() && engine.asked().len() == 4);
     tokio::time::timeout(Duration::from_secs(20), async {
@@ -456,7 +500,8 @@ async fn dropping_the_report_cancels_all_its_generations() {
 #[tokio::test]
 async fn a_report_can_be_written_on_a_task_of_its_own() {
     let engine = with_sections(|_, _| None);
-    let task = tokio::spawn(async move { write(engine, request(), &mut |_| ()).await });
+    let task =
+        tokio::spawn(async move { write(engine, &request(), Done::default(), &mut |_| ()).await });
     assert_eq!(task.await.unwrap().unwrap().sections.len(), 3);
 }
 
@@ -473,7 +518,7 @@ async fn a_full_queue_is_waited_for() {
     let (report, events) = run(&engine, request()).await;
     let report = report.unwrap();
     assert_eq!(report.sections[1].retried, None);
-    let queued = ReportEvent::Queued { index: Some(1), waiting: 4 };
+    let queued = ReportEvent::Queued { part: Part::Section { index: 1 }, waiting: 4 };
     assert_eq!(events.iter().filter(|event| **event == queued).count(), 2);
 }
 
@@ -507,6 +552,10 @@ async fn a_request_that_cannot_be_met_asks_nobody() {
     let engine = with_sections(|_, _| None);
     let cases = [
         (ReportRequest { topic: " \n".to_owned(), ..request() }, ReportError::EmptyTopic),
+        (
+            ReportRequest { topic: "x".repeat(MAX_TOPIC_BYTES + 1), ..request() },
+            ReportError::TopicTooLong { bytes: MAX_TOPIC_BYTES + 1 },
+        ),
         (ReportRequest { sections: Some(0), ..request() }, ReportError::SectionCount { asked: 0 }),
         (
             ReportRequest { sections: Some(13), ..request() },
@@ -524,7 +573,7 @@ async fn a_request_that_cannot_be_met_asks_nobody() {
     for (request, expected) in cases {
         let (result, events) = run(&engine, request).await;
         assert_eq!(result.unwrap_err(), expected);
-        assert_eq!(events, [ReportEvent::Failed(expected)]);
+        assert_eq!(events, [ReportEvent::Failed { reason: expected.to_string() }]);
     }
     assert!(engine.asked().is_empty());
 }
@@ -534,9 +583,7 @@ async fn the_prompts_are_those_of_the_snapshot() {
     let engine = Scripted::new(|number, request| match number {
         0 => Act::say(plan_of(&["Data", "data", "End"]).to_string()),
         1 => good_plan(),
-        _ if own_section(request) == "Data" && !last_message(request).contains("empty") => {
-            Act::say("")
-        }
+        _ if is_of(request, "Data") && !last_message(request).contains("empty") => Act::say(""),
         _ => text_on(request),
     });
     written(&engine).await;
@@ -555,8 +602,10 @@ async fn the_prompts_are_those_of_the_snapshot() {
 async fn the_workers_prompts_differ_only_at_their_end() {
     let engine = with_sections(|_, _| None);
     written(&engine).await;
-    let heads: Vec<_> = engine.asked()[1..]
+    let asked = engine.asked();
+    let heads: Vec<_> = asked
         .iter()
+        .filter(|request| !is_plan(request) && !is_synthesis(request))
         .map(|request| {
             last_message(request).split_once("Write the section \"").unwrap().0.to_owned()
         })

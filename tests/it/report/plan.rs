@@ -145,7 +145,7 @@ async fn an_engine_that_fails_while_a_plan_is_filled_up_fails_the_report() {
     let bad = plan(&["Data", "data"]);
     let engine = planner(vec![bad.clone(), bad, Act::Refuse(GenerateError::Stopped)]);
     let error = run(&engine, exactly(2)).await.0.unwrap_err();
-    assert_eq!(error, ReportError::Plan(GenerateError::Stopped));
+    assert_eq!(error, ReportError::Stopped);
 }
 
 /// The plan that the planner is shown.

@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressDrawTarget, TermLike};
 use tutti::{
     engine::GenerateError,
-    report::{ReportRequest, progress::Progress, write},
+    report::{Done, ReportRequest, progress::Progress, write},
     sampling::SamplingParams,
 };
 
@@ -84,7 +84,10 @@ async fn show(mut progress: Progress) {
                 {"name": "Limits", "description": ""}]}"#,
         ),
         _ if last_message(request).contains("section \"Limits\"") => {
-            Act::Refuse(GenerateError::Stopped)
+            Act::Refuse(GenerateError::Member {
+                member: "first".to_owned(),
+                reason: "no memory".to_owned(),
+            })
         }
         _ => Act::say("Twelve letters"),
     });
@@ -92,11 +95,12 @@ async fn show(mut progress: Progress) {
         topic: "scaling laws".to_owned(),
         model: "first".to_owned(),
         sections: Some(2),
+        plan: None,
         max_tokens: 32,
         plan_max_tokens: None,
         sampling: SamplingParams::default(),
     };
-    write(engine, request, &mut |event| progress.observe(&event)).await.unwrap();
+    write(engine, &request, Done::default(), &mut |event| progress.observe(&event)).await.unwrap();
 }
 
 #[tokio::test]
@@ -111,14 +115,14 @@ async fn lines_tell_the_plan_and_how_each_section_ended() {
         "plan: Scaling Laws, ",
         "  1. 数据\n  2. Limits\n",
         "section 1: at most 32 tokens\n",
-        "section 2: again, as the engine has stopped\n",
+        "section 2: again, as `first` failed: no memory\n",
     ] {
         let at = rest.find(line).unwrap_or_else(|| panic!("no {line:?} in {rest}"));
         rest = &rest[at + line.len()..];
     }
     for line in [
         "\nsection 1, 数据: done, 4 tokens in ",
-        "\nsection 2, Limits: missing, as the engine has stopped, 0 tokens in ",
+        "\nsection 2, Limits: missing, as `first` failed: no memory, 0 tokens in ",
         "\nreport: ",
     ] {
         assert!(shown.contains(line), "no {line:?} in {shown}");
@@ -142,6 +146,6 @@ async fn bars_show_every_section_with_tokens_and_speed() {
     assert!(line("Scaling Laws", "2 sections"), "{shown}");
     assert!(line(" 1. 数据", "   3/32 tokens"), "{shown}");
     assert!(line(" 1. 数据", "tokens/s done"), "{shown}");
-    assert!(line(" 2. Limits", "   0/32 tokens 0.0 tokens/s missing, as the engine"), "{shown}");
-    assert!(line("Report", "2 of 2 sections"), "{shown}");
+    assert!(line(" 2. Limits", "   0/32 tokens 0.0 tokens/s missing, as `first`"), "{shown}");
+    assert!(line("Report", "4 of 4 parts"), "{shown}");
 }

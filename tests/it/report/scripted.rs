@@ -78,6 +78,7 @@ impl Generate for Scripted {
         let card = |name: &str, members: &[&str]| ModelCard {
             name: name.to_owned(),
             members: members.iter().map(|&member| member.to_owned()).collect(),
+            fusion: format!("{}, rule mean", members.join(" + ")),
             context_length: 4096,
         };
         vec![card("duet", &["first", "second"]), card("first", &["first"])]

@@ -181,6 +181,30 @@ async fn response_formats_are_constraints() {
 }
 
 #[tokio::test]
+async fn other_constraints_have_the_names_of_other_servers() {
+    let text = |text: &str| text.to_owned();
+    for (fields, expected) in [
+        (
+            json!({ "response_format": { "type": "regex", "regex": "a+" } }),
+            Constraint::Regex(text("a+")),
+        ),
+        (
+            json!({ "response_format": { "type": "grammar", "grammar": "start: \"a\"" } }),
+            Constraint::Grammar(text("start: \"a\"")),
+        ),
+        (
+            json!({ "guided_json": { "type": "object" } }),
+            Constraint::JsonSchema(json!({ "type": "object" })),
+        ),
+        (json!({ "guided_regex": "a+" }), Constraint::Regex(text("a+"))),
+        (json!({ "guided_grammar": "start: \"a\"" }), Constraint::Grammar(text("start: \"a\""))),
+        (json!({ "guided_choice": ["a", "b"] }), Constraint::Choice(vec![text("a"), text("b")])),
+    ] {
+        assert_eq!(reaching(fields).await.constraint, Some(expected));
+    }
+}
+
+#[tokio::test]
 async fn fields_that_ask_for_nothing_are_accepted() {
     reaching(json!({
         "n": 1, "tools": [], "tool_choice": "none", "functions": [], "function_call": "auto",

@@ -1,7 +1,7 @@
 //! `ensemble`, our own field of requests and answers.
 
 use serde_json::{Value, json};
-use tutti::engine::{Event, FinishReason, FusionRequest, Rule, Usage, WeightsRequest};
+use tutti::engine::{Event, FinishReason, FusionRequest, Rule, Usage, Weighting, WeightsRequest};
 
 use super::client::{app, chat, post};
 use crate::scripted::{Scripted, Step, finished, started, text};
@@ -28,6 +28,10 @@ async fn what_a_request_changes_of_the_fusion_reaches_the_engine() {
                 rule: Some(power(0.25)),
                 ..none.clone()
             },
+        ),
+        (
+            json!({ "weights": "online" }),
+            FusionRequest { weights: Some(WeightsRequest::By(Weighting::Online)), ..none.clone() },
         ),
         (
             json!({ "weights": { "beta": 2, "alpha": 1 } }),
@@ -58,6 +62,7 @@ async fn what_is_wrong_with_it_is_named() {
         (json!({ "rule": "geometric", "floor": 0 }), "invalid_value", "ensemble.floor"),
         (json!({ "floor": 0.5 }), "invalid_value", "ensemble.floor"),
         (json!({ "members": "beta" }), "invalid_type", "ensemble.members"),
+        (json!({ "weights": "free" }), "invalid_value", "ensemble.weights"),
         (json!({ "weights": true }), "invalid_type", "ensemble.weights"),
         (json!({ "rul": "max" }), "invalid_type", "ensemble.rul"),
     ];

@@ -139,6 +139,10 @@ async fn metrics_tell_of_tokens_waits_and_answers() {
         r#"tutti_e2e_request_latency_seconds_count{model_name="duet"} 2"#,
         r#"tutti_http_requests_total{method="POST",path="/v1/chat/completions",status="200"} 2"#,
         r#"tutti_http_requests_total{method="POST",path="/v1/chat/completions",status="404"} 1"#,
+        "tutti_num_requests_running 1",
+        "tutti_num_requests_waiting 2",
+        r#"tutti_member_forward_seconds_total{model_name="duet",member="beta"} 1.5"#,
+        r#"tutti_rollback_tokens_total{model_name="duet",member="beta"} 9"#,
         "# EOF",
     ] {
         assert!(reply.text.lines().any(|l| l == line), "{line} in\n{}", reply.text);

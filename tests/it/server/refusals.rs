@@ -61,6 +61,7 @@ async fn a_field_out_of_range_is_named() {
         ("tool_choice", json!("sometimes")),
         ("tool_choice", json!({ "type": "function", "function": { "name": "f" } })),
         ("guided_json", json!("{}")),
+        ("guided_choice", json!([])),
     ];
     for (name, value) in cases {
         let reply = refused(&chat(json!({ name: value }))).await;
@@ -165,7 +166,8 @@ async fn a_part_of_another_type_is_named() {
 #[tokio::test]
 async fn response_formats_we_cannot_enforce_are_refused() {
     let cases = [
-        (json!({ "type": "regex" }), "invalid_value", "response_format.type"),
+        (json!({ "type": "prose" }), "invalid_value", "response_format.type"),
+        (json!({ "type": "regex" }), "missing_required_parameter", "response_format.regex"),
         (json!({ "type": "json_schema" }), "invalid_value", "response_format.json_schema.schema"),
         (
             json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": 5 } }),

@@ -85,3 +85,39 @@ async fn a_wrong_method_is_a_405_that_says_what_is_allowed() {
     assert_eq!(reply.refusal(), (405, "method_not_allowed".to_owned(), Value::Null));
     assert_eq!(reply.headers["allow"], "GET,HEAD");
 }
+
+/// Every `$ref` below a value.
+fn references(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_description_names_what_is_served_and_refers_to_what_it_has() {
+    let description = get(app(&engine()), "/openapi.json").await.json();
+    assert_eq!(description["openapi"], "3.1.0");
+    let mut found = Vec::new();
+    references(&description, &mut found);
+    assert!(found.len() > 20);
+    for reference in found {
+        let place = reference.strip_prefix('#').expect("a place of this document");
+        assert!(description.pointer(place).is_some(), "{reference}");
+    }
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let path = path.replace("{id}", "duet");
+            let request = Request::builder().method(method.to_uppercase().as_str()).uri(&path);
+            let status = send(app(&engine()), request.body(Body::empty()).unwrap()).await.status;
+            assert!(![404, 405].contains(&status.as_u16()), "{method} {path}: {status}");
+        }
+    }
+    let fields = &description["components"]["schemas"]["Fields"];
+    assert_eq!(fields["properties"]["model"]["enum"], json!(["duet", "alpha", "beta"]));
+    assert_eq!(fields["required"], json!(["model"]));
+}

@@ -1,0 +1,125 @@
+//! Looks at reports that are kept.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use tutti::report::{
+    self, Outcome, Part,
+    export::Format,
+    runs::{Run, Runs, State},
+};
+
+use super::{WHOLE, write::exit_code};
+
+#[derive(clap::Args)]
+pub(crate) struct ExportArgs {
+    /// A report's id, or the beginning of it
+    id: String,
+    /// md, html or json [default: what the file's name says, else md]
+    #[arg(long)]
+    format: Option<Format>,
+    /// The document to write, `-` for the standard output [default: report.FORMAT]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn list(runs: &Runs) -> anyhow::Result<u8> {
+    let mut out = io::stdout().lock();
+    for run in runs.list()? {
+        let title = run.title.as_ref().unwrap_or(&run.topic);
+        let (id, state, age) = (&run.id, word(run.state), age(run.created));
+        writeln!(out, "{id}  {state:<11}  {age:>12}  {}  {}", run.model, one_line(title))?;
+    }
+    Ok(WHOLE)
+}
+
+pub(super) fn show(runs: &Runs, id: &str) -> anyhow::Result<u8> {
+    let run = runs.load(id)?;
+    let mut out = io::stdout().lock();
+    let (summary, request) = (&run.summary, &run.request);
+    writeln!(out, "report   {}", summary.id)?;
+    writeln!(out, "state    {}, begun {}", word(summary.state), age(summary.created))?;
+    writeln!(out, "topic    {}", one_line(&request.topic))?;
+    writeln!(out, "model    {}, seed {}", request.model, request.sampling.seed)?;
+    if let Ok(report) = run.report() {
+        let (tokens, seconds) = (report.facts.usage.completion_tokens, report.facts.seconds);
+        let rate = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
+        writeln!(out, "written  {tokens} tokens in {seconds:.1} s, {rate:.1} tokens/s")?;
+    }
+    if let Some(failure) = &run.failure {
+        writeln!(out, "failed   {failure}")?;
+    }
+    parts(&run, &mut out)?;
+    if matches!(summary.state, State::Interrupted | State::Failed | State::Cancelled) {
+        writeln!(out, "\n`tutti report resume {}` goes on with it", summary.id)?;
+    }
+    Ok(WHOLE)
+}
+
+fn parts(run: &Run, out: &mut impl Write) -> io::Result<()> {
+    let Some(planned) = run.done.planned() else { return Ok(()) };
+    writeln!(out, "\n{}", planned.plan.title)?;
+    let sections = planned.plan.sections.iter().enumerate();
+    let planned = sections.map(|(index, section)| (Part::Section { index }, &section.name));
+    let done =
+        |part: Part| run.done.parts().find(|(of, _)| *of == part).map(|(_, section)| section);
+    for (part, name) in planned {
+        let how = match done(part).map(|section| (&section.outcome, section.usage)) {
+            None => "to be written".to_owned(),
+            Some((Outcome::Gap { fault }, _)) => format!("missing, as {fault}"),
+            Some((Outcome::Written { at_limit, .. }, usage)) => {
+                let limit = if *at_limit { ", at the token limit" } else { "" };
+                format!("{} tokens{limit}", usage.completion_tokens)
+            }
+        };
+        let Part::Section { index } = part else { continue };
+        writeln!(out, "  {}. {name}: {how}", index + 1)?;
+    }
+    Ok(())
+}
+
+pub(super) fn export(runs: &Runs, args: &ExportArgs) -> anyhow::Result<u8> {
+    let report = runs.load(&args.id)?.report()?;
+    let format = match (args.format, &args.out) {
+        (Some(format), _) => format,
+        (None, Some(out)) if out != Path::new("-") => Format::of(out)?,
+        _ => Format::Md,
+    };
+    let default = || format!("report.{}", format.extension()).into();
+    let out = args.out.clone().unwrap_or_else(default);
+    if out == Path::new("-") {
+        io::stdout().write_all(&format.document(&report)?)?;
+    } else {
+        report::check_destination(&out)?;
+        report::write_document(&out, &format.document(&report)?)?;
+        writeln!(io::stdout(), "{}", out.display())?;
+    }
+    Ok(exit_code(&report))
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Running => "running",
+        State::Interrupted => "interrupted",
+        State::Finished => "finished",
+        State::Failed => "failed",
+        State::Cancelled => "cancelled",
+    }
+}
+
+fn age(created: SystemTime) -> String {
+    let seconds = created.elapsed().unwrap_or_default().as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

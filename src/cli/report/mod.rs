@@ -1,0 +1,74 @@
+//! `tutti report`: writes one, or does something with those that are kept.
+
+mod kept;
+mod write;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use tutti::{
+    config::Config,
+    report::runs::{self, Runs},
+};
+
+pub(crate) use kept::ExportArgs;
+pub(crate) use write::{NewArgs, ResumeArgs};
+
+/// The whole report was written; clap's own 2 says that the command line was wrong.
+const WHOLE: u8 = 0;
+/// A report was written, and parts of it are missing.
+const WITH_GAPS: u8 = 3;
+/// Ctrl-C, as shells have it; the run can be resumed.
+const INTERRUPTED: u8 = 130;
+/// A signal to terminate, as shells have it.
+const TERMINATED: u8 = 143;
+
+#[derive(clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "A topic that is the name of a command comes after `--`: tutti report -- list\n\n\
+        Exit codes: 0 the report is whole, 1 there is none, 2 the command line is wrong, \
+        3 the report has gaps, 130 and 143 a signal ended the run, which can be resumed"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    new: NewArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the reports that are kept, the newest first
+    List,
+    /// Show what is kept of a report, and how far it is
+    Show { id: String },
+    /// Go on with a report that was interrupted; what is finished is not written again
+    Resume(ResumeArgs),
+    /// Write a kept report as a document
+    Export(ExportArgs),
+    /// Forget a report
+    Delete { id: String },
+}
+
+pub(super) fn run(config: &Config, args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        None => write::new(config, args.new),
+        Some(Command::List) => kept::list(&runs(config)?),
+        Some(Command::Show { id }) => kept::show(&runs(config)?, &id),
+        Some(Command::Resume(args)) => write::resume(config, &runs(config)?, &args),
+        Some(Command::Export(args)) => kept::export(&runs(config)?, &args),
+        Some(Command::Delete { id }) => Ok(runs(config)?.delete(&id)?).map(|()| WHOLE),
+    }
+    .map(ExitCode::from)
+}
+
+/// The reports that are kept.
+pub(super) fn runs(config: &Config) -> anyhow::Result<Runs> {
+    let folder = match &config.paths.data {
+        Some(folder) => folder.clone(),
+        None => runs::default_folder()?,
+    };
+    Ok(Runs::open(&folder)?)
+}

@@ -1,0 +1,235 @@
+//! Writes a report, or the rest of one.
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use anyhow::Context;
+use indicatif::ProgressDrawTarget;
+use tutti::{
+    config::Config,
+    engine::Engine,
+    report::{
+        self, MAX_SECTIONS, Plan, Report, ReportEvent, ReportRequest,
+        export::Format,
+        progress::Progress,
+        runs::{Runs, Session, SessionError},
+    },
+    sampling::SamplingParams,
+    store::Bars,
+};
+
+use super::{INTERRUPTED, TERMINATED, WHOLE, WITH_GAPS};
+use crate::cli::{load, serve};
+
+#[derive(clap::Args)]
+pub(crate) struct NewArgs {
+    /// What the report is about, in any language
+    #[arg(required = true)]
+    topic: Option<String>,
+    #[command(flatten)]
+    output: Output,
+    #[arg(long, value_name = "N", help = format!("Exactly so many sections, 1 to {MAX_SECTIONS} [default: the planner chooses]"))]
+    sections: Option<usize>,
+    /// A plan to write as it is, as --plan-only prints one
+    #[arg(long, value_name = "FILE", conflicts_with = "sections")]
+    plan: Option<PathBuf>,
+    /// Stop after the plan and print it; resume goes on with it, --plan with an edited one
+    #[arg(long, conflicts_with_all = ["plan", "json", "out"])]
+    plan_only: bool,
+    /// The most tokens of a section
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    max_tokens: usize,
+    /// The same seed gives the same report [default: a new one each time, told in the report]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// An ensemble, or one model alone [default: the configuration's]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ResumeArgs {
+    /// A report's id, or the beginning of it
+    id: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(clap::Args)]
+struct Output {
+    /// The document to write, as .md, .html or .json; one that is there is replaced
+    /// when the new one is complete
+    #[arg(long, value_name = "FILE", default_value = "report.md")]
+    out: PathBuf,
+    /// Do not show how the report comes along
+    #[arg(long, short)]
+    quiet: bool,
+    /// Print every event as a line of JSON instead
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+}
+
+pub(super) fn new(config: &Config, args: NewArgs) -> anyhow::Result<u8> {
+    let request = ReportRequest {
+        topic: args.topic.unwrap_or_default(),
+        model: args.model.unwrap_or_else(|| config.default_model.clone()),
+        sections: args.sections,
+        plan: args.plan.as_deref().map(read_plan).transpose()?,
+        max_tokens: args.max_tokens,
+        plan_max_tokens: None,
+        sampling: SamplingParams {
+            seed: args.seed.unwrap_or_else(new_seed),
+            ..config.sampling.clone()
+        },
+    };
+    // All that can be refused is refused before anything is fetched or loaded.
+    request.check()?;
+    args.output.check()?;
+    let runs = super::runs(config)?;
+    let engine = load::engine(config, &[&request.model], &Bars::stderr())?;
+    let session = runs.begin(request)?;
+    if args.plan_only {
+        plan(session, engine, &args.output)
+    } else {
+        write(session, engine, &args.output)
+    }
+}
+
+pub(super) fn resume(config: &Config, runs: &Runs, args: &ResumeArgs) -> anyhow::Result<u8> {
+    args.output.check()?;
+    // Taken before the models are loaded, so that nobody loads them in vain.
+    let session = runs.resume(&args.id)?;
+    let engine = load::engine(config, &[&session.request().model], &Bars::stderr())?;
+    write(session, engine, &args.output)
+}
+
+/// Writes what is not done of a run, and the document.
+fn write(session: Session, engine: Engine, output: &Output) -> anyhow::Result<u8> {
+    let id = session.id().to_owned();
+    let mut view = output.view(&id);
+    for event in session.done().events() {
+        view.show(&event);
+    }
+    let mut listener = |_: u64, event: &ReportEvent| view.show(event);
+    let ended = until_signal(session.write(Arc::new(engine), &mut listener))?;
+    let report = match ended {
+        Ok(report) => report,
+        Err(signal) => return interrupted(&id, signal),
+    };
+    report::write_document(&output.out, &output.format()?.document(&report)?)?;
+    if !output.json {
+        writeln!(io::stdout(), "{}", output.out.display())?;
+    }
+    Ok(exit_code(&report))
+}
+
+/// Only plans, and prints the plan.
+fn plan(session: Session, engine: Engine, output: &Output) -> anyhow::Result<u8> {
+    let id = session.id().to_owned();
+    let mut view = output.view(&id);
+    let mut listener = |_: u64, event: &ReportEvent| view.show(event);
+    match until_signal(session.plan(Arc::new(engine), &mut listener))? {
+        Ok(planned) => {
+            writeln!(io::stdout(), "{}", planned.plan.to_json())?;
+            tell(&format!(
+                "go on with `tutti report resume {id}`, or edit the plan and use --plan"
+            ));
+            Ok(WHOLE)
+        }
+        Err(signal) => interrupted(&id, signal),
+    }
+}
+
+/// The work's result, or the exit code of the signal that ended it.
+fn until_signal<T>(
+    work: impl Future<Output = Result<T, SessionError>>,
+) -> anyhow::Result<Result<T, u8>> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        tokio::select! {
+            result = work => Ok(Ok(result.context("no report")?)),
+            signal = serve::signalled() => Ok(Err(match signal {
+                serve::Signal::Interrupt => INTERRUPTED,
+                serve::Signal::Terminate => TERMINATED,
+            })),
+        }
+    })
+}
+
+fn interrupted(id: &str, code: u8) -> anyhow::Result<u8> {
+    tell(&format!("interrupted; `tutti report resume {id}` goes on with it"));
+    Ok(code)
+}
+
+pub(super) fn exit_code(report: &Report) -> u8 {
+    if report.parts().any(|part| part.gap().is_some()) { WITH_GAPS } else { WHOLE }
+}
+
+impl Output {
+    fn check(&self) -> anyhow::Result<()> {
+        self.format()?;
+        Ok(report::check_destination(&self.out)?)
+    }
+
+    fn format(&self) -> anyhow::Result<Format> {
+        Ok(Format::of(&self.out)?)
+    }
+
+    fn view(&self, id: &str) -> View {
+        if self.json {
+            return View::Json;
+        }
+        if self.quiet {
+            return View::Nothing;
+        }
+        tell(&format!("report {id}"));
+        View::Progress(if io::stderr().is_terminal() {
+            Progress::bars(ProgressDrawTarget::stderr())
+        } else {
+            Progress::lines(io::stderr())
+        })
+    }
+}
+
+/// Where events are shown.
+enum View {
+    Nothing,
+    Progress(Progress),
+    Json,
+}
+
+impl View {
+    fn show(&mut self, event: &ReportEvent) {
+        match self {
+            Self::Nothing => {}
+            Self::Progress(progress) => progress.observe(event),
+            Self::Json => {
+                let line = serde_json::to_string(event).expect("an event's keys are strings");
+                // A report is not given up because nobody reads its events; it is kept.
+                let _ = writeln!(io::stdout(), "{line}");
+            }
+        }
+    }
+}
+
+fn read_plan(file: &Path) -> anyhow::Result<Plan> {
+    let json =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Plan::parse(&json).with_context(|| format!("{} is no plan", file.display()))
+}
+
+/// A seed that another run is unlikely to have; small enough to be typed again.
+fn new_seed() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::from(since.subsec_nanos()) ^ (since.as_secs() & 0xFFFF)
+}
+
+/// Says something beside the output; if the standard error is closed there is no one to tell.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

@@ -1,0 +1,49 @@
+//! The tables, and how an older file comes to have them.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::RunsError;
+
+/// What makes version `n + 1` of version `n`; never changed, only added to.
+const STEPS: [&str; 1] = ["
+    CREATE TABLE run (
+        id      TEXT PRIMARY KEY,
+        created INTEGER NOT NULL,   -- Unix milliseconds
+        request TEXT NOT NULL,      -- JSON
+        state   TEXT NOT NULL,      -- open, finished, failed, cancelled
+        title   TEXT                -- of the plan
+    ) STRICT;
+    CREATE TABLE event (
+        run    TEXT NOT NULL REFERENCES run ON DELETE CASCADE,
+        number INTEGER NOT NULL,    -- from 1
+        at     INTEGER NOT NULL,    -- Unix milliseconds
+        kind   TEXT NOT NULL,
+        body   TEXT NOT NULL,       -- JSON
+        PRIMARY KEY (run, number)
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// Brings the file to the newest version. Several processes may try at once.
+pub(super) fn migrate(db: &mut Connection, file: &Path) -> Result<(), RunsError> {
+    let broken = |source| RunsError::Database { file: file.to_owned(), source };
+    // Kept by the file, and cannot be changed in a transaction.
+    db.pragma_update(None, "journal_mode", "WAL").map_err(broken)?;
+    let step = |db: &mut Connection| -> rusqlite::Result<i64> {
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        for sql in STEPS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
+            transaction.execute_batch(sql)?;
+        }
+        let version = found.max(STEPS.len() as i64);
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+        Ok(version)
+    };
+    let known = STEPS.len() as i64;
+    match step(db).map_err(broken)? {
+        found if found > known => Err(RunsError::Newer { file: file.to_owned(), found, known }),
+        _ => Ok(()),
+    }
+}

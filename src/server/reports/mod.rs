@@ -1,0 +1,123 @@
+//! `/v1/reports`: reports are written, watched, picked up again, read and cancelled.
+//!
+//! A report with `stream: true` is written by a task of its own and goes on when its client
+//! leaves: the stream is read from the run store, so it can be picked up after any event. One
+//! without lives as long as its request.
+
+mod active;
+mod request;
+mod response;
+mod stream;
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderName},
+    response::{IntoResponse, Response},
+};
+use uuid::Uuid;
+
+use super::{ApiError, App, body::JsonBody};
+use crate::report::runs::{Run, Runs, RunsError};
+use response::{WireList, WireReport, WireSummary};
+
+pub(super) use active::Active;
+use request::ReportsRequest;
+
+/// The number of the last event that a client has seen.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+pub(super) async fn create(State(app): State<App>, body: JsonBody) -> Result<Response, ApiError> {
+    let request: ReportsRequest = body.parse()?;
+    let stream = request.stream();
+    let request = request.validate(&app)?;
+    let runs = app.runs().clone();
+    let engine = app.engine.clone();
+    let started = active::start(&app.active, runs.clone(), engine, request).await?;
+    if stream {
+        return Ok(stream::respond(&app, started.id, 0));
+    }
+    let id = started.ended().await;
+    Ok(Json(WireReport::new(load(&runs, id).await?)).into_response())
+}
+
+pub(super) async fn list(State(app): State<App>) -> Result<Json<WireList>, ApiError> {
+    let runs = app.runs().clone();
+    let data = off_thread(move || runs.list()).await?;
+    Ok(Json(WireList::new(data)))
+}
+
+pub(super) async fn retrieve(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<WireReport>, ApiError> {
+    Ok(Json(WireReport::new(load(app.runs(), checked(id)?).await?)))
+}
+
+/// The events of a run from the first, or after the one that the client has seen last.
+pub(super) async fn events(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let run = load(app.runs(), checked(id)?).await?;
+    let after = match headers.get(LAST_EVENT_ID) {
+        None => 0,
+        Some(value) => {
+            value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
+                ApiError::invalid("last-event-id", "must be the number of an event")
+            })?
+        }
+    };
+    Ok(stream::respond(&app, run.summary.id, after))
+}
+
+/// Cancels a report that is being written here, and deletes one that is not being written.
+pub(super) async fn delete(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<WireSummary>, ApiError> {
+    let summary = load(app.runs(), checked(id)?).await?.summary;
+    let (runs, id) = (app.runs().clone(), summary.id.clone());
+    if app.active.cancel(&id).await {
+        off_thread(move || runs.cancel(&id)).await?;
+        let summary = load(app.runs(), summary.id).await?.summary;
+        return Ok(Json(WireSummary::new(summary)));
+    }
+    off_thread(move || runs.delete(&id)).await?;
+    Ok(Json(WireSummary::deleted(summary)))
+}
+
+async fn load(runs: &Runs, id: String) -> Result<Run, ApiError> {
+    let runs = runs.clone();
+    off_thread(move || runs.load(&id)).await
+}
+
+/// The store reads and writes files.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RunsError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(refusal),
+        Err(_) => Err(ApiError::Panicked),
+    }
+}
+
+fn refusal(error: RunsError) -> ApiError {
+    match error {
+        RunsError::Unknown { id } | RunsError::Ambiguous { id, .. } => {
+            ApiError::UnknownReport { id }
+        }
+        error @ RunsError::Taken { .. } => ApiError::ReportTaken { reason: error.to_string() },
+        error => ApiError::ReportStore { reason: error.to_string() },
+    }
+}
+
+fn checked(id: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    id.map(|Path(id)| id).map_err(|error| ApiError::invalid("id", error.body_text()))
+}
+
+fn random_seed() -> u64 {
+    // Small enough for every JSON reader to keep it exactly.
+    Uuid::new_v4().as_u64_pair().1 & 0xFFFF_FFFF
+}

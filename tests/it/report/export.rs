@@ -1,0 +1,150 @@
+//! A report as documents of several formats.
+
+use serde_json::Value;
+use tutti::report::{Done, Plan, PlannedSection, Report, ReportRequest, export::Format, write};
+
+use super::{
+    is_synthesis, own_section, plan_of, request,
+    scripted::{Act, Scripted},
+    text_on, with_sections, written,
+};
+
+/// A report whose only section says `text`.
+async fn saying(text: &str) -> Report {
+    let plan = Plan {
+        language: "English".to_owned(),
+        title: "Things <to> \"know\"".to_owned(),
+        sections: vec![PlannedSection {
+            name: "This & that".to_owned(),
+            description: String::new(),
+        }],
+    };
+    let text = text.to_owned();
+    let engine = Scripted::new(move |_, _| Act::say(text.clone()));
+    let request = ReportRequest { plan: Some(plan), ..request() };
+    write(engine, &request, Done::default(), &mut |_| ()).await.unwrap()
+}
+
+fn html(report: &Report) -> String {
+    String::from_utf8(Format::Html.document(report).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_front_matter_is_yaml_without_times() {
+    let report = written(&with_sections(|_, _| None)).await;
+    let markdown = report.markdown();
+    let (front, rest) = markdown.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap();
+    assert!(
+        rest.starts_with("\n# Scaling Laws\n\n**Contents**\n\n- [Introduction](#introduction)\n")
+    );
+    for line in [
+        "title: \"Scaling Laws\"",
+        "topic: \"Create a report on LLM scaling laws\"",
+        "model: \"duet\"",
+        "members: [\"first\", \"second\"]",
+        "fusion: \"first + second, rule mean\"",
+        "seed: 7",
+        "sections: 3",
+        "missing: 0",
+    ] {
+        assert!(front.lines().any(|l| l == line), "no {line} in {front}");
+    }
+    assert!(!front.contains("seconds"));
+}
+
+#[tokio::test]
+async fn the_contents_lead_to_every_part_once() {
+    let engine = Scripted::new(|_, request| {
+        if request.constraint.is_some() {
+            Act::say(plan_of(&["What's new?", "Conclusions", "C [x] 数据"]).to_string())
+        } else {
+            text_on(request)
+        }
+    });
+    let report = written(&engine).await;
+    let markdown = report.markdown();
+    for link in [
+        "- [Introduction](#introduction)\n",
+        "- [What's new?](#whats-new)\n",
+        "- [Conclusions](#conclusions)\n",
+        "- [C \\[x\\] 数据](#c-x-数据)\n",
+        "- [Conclusion](#conclusion)\n",
+    ] {
+        assert_eq!(markdown.matches(link).count(), 1, "{link} in {markdown}");
+    }
+    let html = html(&report);
+    for id in ["introduction", "whats-new", "c-x-数据", "conclusion"] {
+        assert_eq!(html.matches(&format!("<h2 id=\"{id}\">")).count(), 1);
+        assert_eq!(html.matches(&format!("<a href=\"#{id}\">")).count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_plan_with_its_own_introduction_gets_no_second_one() {
+    let engine = Scripted::new(|_, request| {
+        if request.constraint.is_some() {
+            Act::say(plan_of(&["Introduction to it", "Data", "Conclusions"]).to_string())
+        } else {
+            assert!(!is_synthesis(request));
+            Act::say(format!("All of {}.", own_section(request)))
+        }
+    });
+    let report = written(&engine).await;
+    assert!(report.introduction.is_none() && report.conclusion.is_none());
+}
+
+#[tokio::test]
+async fn what_a_model_wrote_cannot_act_in_the_page() {
+    let report = saying(
+        "<script>alert(1)</script>\n\nText <img src=x onerror=alert(2)> and [a](javascript:alert(3)) \
+         and [b](JavaScript:x) and ![pic](https://example.com/t.png) and [c](https://example.com/).\n\n\
+         <div onclick=\"x\">\nblock\n</div>\n\n```html\n<b>code</b>\n```\n",
+    )
+    .await;
+    let page = html(&report);
+    let (_, body) = page.split_once("<body>").unwrap();
+    for bad in ["<script", "<img", "<div onclick", "javascript:", "JavaScript:", "<b>"] {
+        assert!(!body.contains(bad), "{bad} in {body}");
+    }
+    assert!(body.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+    assert!(body.contains("<a href=\"https://example.com/\">c</a>"));
+    assert!(body.contains("<h1>Things &lt;to&gt; &quot;know&quot;</h1>"));
+    assert!(body.contains("<h2 id=\"this--that\">This &amp; that</h2>"));
+}
+
+#[tokio::test]
+async fn the_page_is_one_file_in_the_reports_language() {
+    let report = saying("| a | b |\n|---|---|\n| 1 | 2 |\n").await;
+    let page = html(&report);
+    assert!(page.contains("<html lang=\"en\" dir=\"ltr\">"), "{page}");
+    assert!(page.contains("<table>"), "{page}");
+    for outside in ["http:", "https:", "<link", "@import", "url(", " src="] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let mut arabic = report;
+    arabic.plan.language = "Arabic".to_owned();
+    assert!(html(&arabic).contains("<html lang=\"ar\" dir=\"rtl\">"));
+}
+
+#[tokio::test]
+async fn the_json_has_everything_and_reads_back() {
+    let report =
+        written(&with_sections(|name, again| (name == "Data" && !again).then(|| Act::say(""))))
+            .await;
+    let json = Format::Json.document(&report).unwrap();
+    assert_eq!(serde_json::from_slice::<Report>(&json).unwrap(), report);
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["sections"][1]["retried"]["fault"], "empty");
+    assert_eq!(json["sections"][1]["outcome"]["outcome"], "written");
+    assert!(json["sections"][1]["usage"]["completion_tokens"].as_u64().unwrap() > 1);
+}
+
+#[test]
+fn a_format_is_told_by_the_files_name() {
+    let of = |name: &str| Format::of(std::path::Path::new(name));
+    assert_eq!(of("a/report"), Ok(Format::Md));
+    assert_eq!(of("report.HTML"), Ok(Format::Html));
+    assert_eq!(of("x.markdown"), Ok(Format::Md));
+    let refused = of("report.odt").unwrap_err().to_string();
+    assert!(refused.contains("`odt`") && refused.contains("md, html, json"), "{refused}");
+}
