@@ -12,7 +12,9 @@ use std::sync::Mutex;
 use crate::real;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tutti::store::{Manifest, Options, Progress, Source, Status, Store, StoreError, WheelPart};
+use tutti::store::{
+    Manifest, ModelFile, Options, Progress, Source, Status, Store, StoreError, WheelPart,
+};
 
 /// A folder for one test, with a store in it that reaches nothing outside.
 struct Bench {
@@ -134,7 +136,14 @@ fn manifest(id: &str, bytes: &[u8], sources: Vec<Source>) -> Manifest {
         name: id.to_owned(),
         architecture: "none".to_owned(),
         licence: "Apache-2.0".to_owned(),
-        file: format!("{id}.bin"),
+        files: vec![file(&format!("{id}.bin"), bytes, sources)],
+        open: None,
+    }
+}
+
+fn file(name: &str, bytes: &[u8], sources: Vec<Source>) -> ModelFile {
+    ModelFile {
+        name: name.to_owned(),
         size: bytes.len() as u64,
         sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
         sources,
@@ -186,7 +195,7 @@ fn a_wrong_local_file_is_left_alone_and_the_next_source_is_used() {
     assert_eq!(fs::read(found).unwrap(), bytes(100));
     assert_eq!(fs::read(&path).unwrap(), [0; 100]);
     let notes = told.notes().join("\n");
-    for word in ["mine.bin", &manifest.sha256, "expected", "found"] {
+    for word in ["mine.bin", &manifest.files[0].sha256, "expected", "found"] {
         assert!(notes.contains(word), "{word} in {notes}");
     }
 }
