@@ -419,6 +419,8 @@ impl LanguageModel for Watched {
             tokens: row.tokens.len(),
         };
         self.calls.lock().unwrap().push(rows.iter().map(forwarded).collect());
+        // A text whose reader falls behind pauses; at a toy's speed any reader does at times.
+        std::thread::sleep(Duration::from_millis(2));
         self.toy.forward(rows)
     }
 }
@@ -442,16 +444,18 @@ fn asking(content: &str, max_tokens: usize) -> GenerateRequest {
     request
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_grows_at_every_step_while_long_prompts_are_read_in_chunks() {
     const CHUNK: usize = 20;
     let (engine, calls) = watched(EngineConfig { prefill_chunk: CHUNK, ..Default::default() });
     // 'a' is token 0. It is the only one that writes while the others read.
     let mut writing = engine.generate(asking("ab", 390)).unwrap();
     writing.next().await.unwrap();
+    let writing = tokio::spawn(listen_on(writing));
     let long = ["b", "c", " ", "["].map(|first| asking(&format!("{first}{}", "c1".repeat(150)), 1));
     let reading = long.map(|request| ask(&engine, request));
-    let (written, read) = futures::join!(listen_on(writing), futures::future::join_all(reading));
+    let (written, read) = futures::join!(writing, futures::future::join_all(reading));
+    let written = written.unwrap();
     assert!(read.iter().all(|said| said.end.is_ok()), "{read:?}");
     assert!(written > 80, "it has to write for as long as the others read: {written}");
 
