@@ -76,7 +76,6 @@ fn name_of(path: &Path) -> anyhow::Result<String> {
 }
 
 fn describe(card: &Card, out: &mut impl Write) -> io::Result<()> {
-    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     let (weights, cache) = (card.weight_bytes, card.cache_bytes);
     let stops = card.stops.iter().map(|(id, name)| format!("{name} ({})", id.0));
     let stops: Vec<_> = stops.collect();
@@ -100,10 +99,10 @@ fn describe(card: &Card, out: &mut impl Write) -> io::Result<()> {
         (
             "memory",
             format!(
-                "{} MB: {} of weights, {} for one full context",
-                megabytes(weights + cache),
-                megabytes(weights),
-                megabytes(cache)
+                "{}: {} of weights, {} for one full context",
+                DecimalBytes(weights + cache),
+                DecimalBytes(weights),
+                DecimalBytes(cache)
             ),
         ),
         ("files", format!("{}, {}", card.files.len(), DecimalBytes(size))),

@@ -287,3 +287,46 @@ fn no_source(error: StoreError) -> Vec<StoreError> {
         other => panic!("{other}"),
     }
 }
+
+#[test]
+fn several_files_are_had_in_one_folder() {
+    let bench = Bench::new();
+    bench.wheel("part_a", "part_a/part.bin", &bytes(100));
+    bench.wheel("part_b", "part_b/part.bin", &bytes(50));
+    let files = vec![
+        file("a.bin", &bytes(100), vec![wheels(&["part_a"])]),
+        file("b.bin", &bytes(50), vec![wheels(&["part_b"])]),
+    ];
+    let all = Manifest { files, ..manifest("both", &[], Vec::new()) };
+    let store = bench.store(bench.options());
+    assert_eq!(store.status(&all), Status::Missing);
+    let folder = store.ensure(&all, &Told::default()).unwrap();
+    assert_eq!(folder, bench.at("cache/models/both"));
+    assert_eq!(fs::read(folder.join("a.bin")).unwrap(), bytes(100));
+    assert_eq!(fs::read(folder.join("b.bin")).unwrap(), bytes(50));
+    assert!(matches!(store.status(&all), Status::Present { verified: true, .. }));
+    let first = Manifest { open: Some("a.bin".to_owned()), ..all };
+    assert_eq!(store.ensure(&first, &Told::default()).unwrap(), folder.join("a.bin"));
+    fs::remove_file(folder.join("b.bin")).unwrap();
+    assert_eq!(store.status(&first), Status::Partial(100));
+}
+
+#[test]
+fn files_that_lie_apart_are_brought_together_and_left_where_they_are() {
+    let bench = Bench::new();
+    let (here, there) = (bench.at("here.bin"), bench.at("there/b.bin"));
+    fs::create_dir(bench.at("there")).unwrap();
+    fs::write(&here, bytes(100)).unwrap();
+    fs::write(&there, bytes(50)).unwrap();
+    let files = vec![
+        file("a.bin", &bytes(100), vec![Source::Local(here.clone())]),
+        file("b.bin", &bytes(50), vec![Source::Local(there.clone())]),
+    ];
+    let all = Manifest { files, ..manifest("both", &[], Vec::new()) };
+    let folder = bench.store(bench.options()).ensure(&all, &Told::default()).unwrap();
+    assert_eq!(fs::read(folder.join("a.bin")).unwrap(), bytes(100));
+    assert_eq!(fs::read(folder.join("b.bin")).unwrap(), bytes(50));
+    assert!(here.exists() && there.exists());
+    // Again, now that they are together.
+    assert_eq!(bench.store(bench.options()).ensure(&all, &Told::default()).unwrap(), folder);
+}
