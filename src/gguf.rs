@@ -79,6 +79,11 @@ impl Gguf {
         &self.path
     }
 
+    /// All files, in order; one, if the model is not split.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|part| part.path.as_path())
+    }
+
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.files.iter().flat_map(|part| part.content.tensor_infos.keys().map(String::as_str))
     }

@@ -59,14 +59,18 @@ pub(super) struct Loaded {
 /// files that are missing.
 pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Loaded> {
     let mut wanted = named(config);
+    let files = Files::open(config)?;
     for name in names {
-        if is_path(name) && !wanted.iter().any(|known| known.name == *name) {
-            wanted.push(alone(name));
+        if wanted.iter().any(|known| known.name == *name) {
+            continue;
         }
-        if !wanted.iter().any(|known| known.name == *name) {
-            let known: Vec<_> = wanted.iter().map(|known| known.name.as_str()).collect();
+        if !is_path(name) && store::find(&files.manifests, name).is_err() {
+            let ensembles = config.ensembles.iter().map(|ensemble| ensemble.name.as_str());
+            let models = files.manifests.iter().map(|manifest| manifest.id.as_str());
+            let known: Vec<_> = ensembles.chain(models).collect();
             bail!("there is no ensemble or model `{name}`; there are: {}", known.join(", "));
         }
+        wanted.push(alone(name));
     }
     let default = with_members(config, &config.default_model);
     wanted.retain(|known| match names {
@@ -78,7 +82,6 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
         ensemble.members.retain(|member| member.weight > 0.0);
     }
     let device = device(config)?;
-    let files = Files::open(config)?;
     let bar = bars.bar();
     let paths = fetch(&wanted, &files, &bar)?;
     let since = Instant::now();

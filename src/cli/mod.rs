@@ -1,5 +1,6 @@
 //! The subcommands: each opens what it needs and calls one function of the library.
 
+mod add;
 mod bench;
 mod inspect;
 mod load;
@@ -46,7 +47,7 @@ enum Command {
     Report(report::Args),
     /// Answer the OpenAI API
     Serve(serve::Args),
-    /// List the models and what of them is on the disk, or fetch one
+    /// List the models and what of them is on the disk, fetch one, or add one of your own
     Models {
         #[command(subcommand)]
         action: Option<ModelsAction>,
@@ -71,6 +72,8 @@ enum ModelsAction {
         /// A model's id, as `tutti models` lists it
         id: String,
     },
+    /// Say what a model on this machine is, and write a manifest, so that it can be named
+    Add(add::Args),
 }
 
 #[derive(Subcommand)]
@@ -105,6 +108,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn models(config: &Config, action: Option<ModelsAction>) -> anyhow::Result<()> {
     let files = Files::open(config)?;
     match action {
+        Some(ModelsAction::Add(args)) => add::run(config, &files, &args),
         None => Ok(store::list(&files.manifests, &files.store, &mut io::stdout())?),
         Some(ModelsAction::Pull { id }) => {
             let manifest = store::find(&files.manifests, &id)?;
@@ -118,6 +122,8 @@ fn models(config: &Config, action: Option<ModelsAction>) -> anyhow::Result<()> {
 struct Files {
     store: Store,
     manifests: Vec<Manifest>,
+    /// Where manifests of the user's own are.
+    folder: PathBuf,
     cache: PathBuf,
 }
 
@@ -131,6 +137,7 @@ impl Files {
         Ok(Self {
             store: Store::new(&cache, Options::from_env())?,
             manifests: store::manifests(folder).context("cannot read the models' manifests")?,
+            folder: folder.to_owned(),
             cache,
         })
     }

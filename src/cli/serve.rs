@@ -19,7 +19,7 @@ const ENV_API_KEYS: &str = "TUTTI_API_KEYS";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// An ensemble with its members, or a member alone; may be given again [default: what the
+    /// An ensemble with its members, or a model alone; may be given again [default: what the
     /// configuration says, else the default ensemble]
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,

@@ -36,7 +36,7 @@ fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
     };
     Ok(Config {
         default_model: default_model(raw.default, &ensembles)?,
-        load: load(raw.load, &ensembles)?,
+        load: raw.load.unwrap_or_default(),
         paths: paths(raw.paths, folder)?,
         engine: engine(&raw.engine, &defaults.engine)?,
         sampling: sampling(&raw.sampling, &defaults.sampling)?,
@@ -320,20 +320,12 @@ fn normalise(members: &mut [MemberConfig], at: &str) -> Result<(), Problem> {
 fn default_model(raw: Option<String>, ensembles: &[EnsembleConfig]) -> Result<String, Problem> {
     let first = || ensembles.first().map(|ensemble| ensemble.name.clone());
     let name = raw.or_else(first).unwrap_or_default();
-    known("default", name, ensembles)
-}
-
-fn load(raw: Option<Vec<String>>, ensembles: &[EnsembleConfig]) -> Result<Vec<String>, Problem> {
-    raw.unwrap_or_default().into_iter().map(|name| known("load", name, ensembles)).collect()
-}
-
-fn known(key: &str, name: String, ensembles: &[EnsembleConfig]) -> Result<String, Problem> {
     let known = ensembles.iter().any(|ensemble| ensemble.name == name)
         || members(ensembles).any(|member| member.model == name);
     if known {
         Ok(name)
     } else {
-        Err(problem(key, format!("is `{name}`, which is no ensemble here and no member")))
+        Err(problem("default", format!("is `{name}`, which is no ensemble here and no member")))
     }
 }
 

@@ -24,7 +24,7 @@ pub const ENV_CACHE: &str = "TUTTI_CACHE";
 pub struct Config {
     /// What commands use when no model is named: an ensemble, or a member alone.
     pub default_model: String,
-    /// What `tutti serve` loads: ensembles, each with its members, and members alone; empty is the
+    /// What `tutti serve` loads: ensembles, each with its members, and models alone; empty is the
     /// default.
     pub load: Vec<String>,
     pub paths: Paths,

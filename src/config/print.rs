@@ -18,7 +18,7 @@ pub(super) fn to_toml(config: &Config) -> String {
         format!(
             "# What is used when no model is named: an ensemble, or a member alone.\n\
              default = {}\n\
-             # What `tutti serve` loads: ensembles, each with its members, and members alone. Empty:\n\
+             # What `tutti serve` loads: ensembles, each with its members, and models alone. Empty:\n\
              # the default.\n\
              load = [{}]\n",
             quoted(&config.default_model),

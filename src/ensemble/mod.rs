@@ -17,6 +17,7 @@
 //!
 //! A member of weight 0 is never run.
 
+mod card;
 mod fusion;
 mod gate;
 mod load;
@@ -34,6 +35,7 @@ mod workspace;
 
 use std::sync::{Arc, OnceLock};
 
+pub use card::Card;
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };

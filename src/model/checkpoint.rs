@@ -18,6 +18,7 @@ use crate::{gguf::Gguf, mapped::TensorEntry, safetensors};
 #[derive(Clone)]
 pub struct Checkpoint {
     pub(super) path: PathBuf,
+    architecture: String,
     pub(super) config: Config,
     /// By their names in GGUF; one that has none there is under its own.
     pub(super) tensors: BTreeMap<String, TensorEntry>,
@@ -41,7 +42,9 @@ impl Checkpoint {
         for name in gguf.tensor_names().filter(|&name| name != config_gguf::DIVISORS) {
             tensors.insert(name.to_owned(), gguf.tensor(name)?);
         }
-        Ok(Self { path: gguf.path().to_owned(), config, tensors, naming: Naming::Gguf })
+        let architecture = gguf.string("general.architecture")?.to_owned();
+        let path = gguf.path().to_owned();
+        Ok(Self { path, architecture, config, tensors, naming: Naming::Gguf })
     }
 
     /// Opens a folder with `config.json` and weights in safetensors.
@@ -75,7 +78,13 @@ impl Checkpoint {
             _ => {}
         }
         let (path, naming) = (folder.to_owned(), Naming::HuggingFace);
-        Ok(Self { path, config, tensors, naming })
+        let architecture = json["model_type"].as_str().unwrap_or_default().to_owned();
+        Ok(Self { path, architecture, config, tensors, naming })
+    }
+
+    /// The family, as the files name it.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
     }
 
     /// The bytes of all weights.

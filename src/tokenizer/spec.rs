@@ -1,5 +1,7 @@
 //! What a tokenizer is built from, wherever it was written down.
 
+use std::fmt;
+
 use super::PreTokenizer;
 use crate::vocab::TokenId;
 
@@ -38,6 +40,17 @@ pub enum Algorithm {
         scores: Option<Vec<f32>>,
         dummy_space: DummySpace,
     },
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByteLevel { pre_tokenizer, .. } => {
+                write!(f, "byte-level BPE, cut as {}", pre_tokenizer.name())
+            }
+            Self::SentencePiece { .. } => f.write_str("SentencePiece BPE"),
+        }
+    }
 }
 
 /// Where a prompt's text gets a space that is not part of it, so that its first word is the token

@@ -28,7 +28,7 @@ const SMALL: Shape = Shape {
 };
 
 /// A model with a tokenizer of single characters and a few joined ones.
-fn whole() -> Vec<u8> {
+pub(crate) fn small() -> Tiny {
     let mut tiny = Tiny::new(&SMALL);
     let text = |text: &str| Value::String(text.to_owned());
     let texts = |texts: &[String]| Value::Array(texts.iter().map(|each| text(each)).collect());
@@ -50,7 +50,11 @@ fn whole() -> Vec<u8> {
     tiny.set("tokenizer.ggml.eos_token_id", Value::U32(193));
     tiny.set("tokenizer.chat_template", text("{% for m in messages %}{{ m.content }}{% endfor %}"));
     tiny.set("general.alignment", Value::U32(32));
-    fs::read(tiny.write().0.path()).unwrap()
+    tiny
+}
+
+fn whole() -> Vec<u8> {
+    fs::read(small().write().0.path()).unwrap()
 }
 
 /// Reads a file as a model and, where that works, runs what came out. Says whether it did.

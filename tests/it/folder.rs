@@ -26,11 +26,11 @@ fn pool() -> Pool {
 
 // Split GGUF.
 
-const NAMES: [&str; 3] =
+pub(crate) const NAMES: [&str; 3] =
     ["tiny-00001-of-00003.gguf", "tiny-00002-of-00003.gguf", "tiny-00003-of-00003.gguf"];
 
 /// As llama.cpp's `gguf-split` writes: the metadata in the first, tensors in all.
-fn split(tiny: &Tiny, folder: &Path) {
+pub(crate) fn split(tiny: &Tiny, folder: &Path) {
     let number = |n: usize| Metadata::U16(u16::try_from(n).unwrap());
     for (index, tensors) in tiny.tensors.chunks(tiny.tensors.len().div_ceil(3)).enumerate() {
         let (count, no) = (number(3), number(index));
@@ -76,7 +76,7 @@ fn a_split_model_that_is_not_whole_or_not_named_first_is_refused_by_file() {
 // Folders.
 
 /// A tiny model of 101 logits with a tokenizer of 98 tokens: a mark, two ends, 95 characters.
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/qwen2");
     for file in ["config.json", "model.safetensors"] {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics to fail, its helpers too")]
 
+mod adding;
 mod bench;
 mod boundaries;
 mod damaged;

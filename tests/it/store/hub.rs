@@ -150,7 +150,7 @@ fn a_file_comes_from_the_hub_and_is_on_the_disk_once() {
     let bench = Bench::new();
     let content = bytes(300_000);
     let manifest = manifest("tiny", &content, vec![source("tiny.bin")]);
-    let hub = Hub::new(Play { tag: manifest.sha256.clone(), ..play(&content) });
+    let hub = Hub::new(Play { tag: manifest.files[0].sha256.clone(), ..play(&content) });
     let mut options = hub.options(&bench);
     options.hub.token = Some("secret".to_owned());
     let store = bench.store(options);
@@ -180,7 +180,7 @@ fn a_file_with_another_content_is_refused_and_the_next_source_is_used() {
     assert_eq!(bench.cached(), ["tiny.bin"], "the wrong file is gone");
     let notes = told.notes().join("\n");
     let zeros = "cd00e292c5970d3c5e2f0ffa5171e555bc46bfc4faddfb4a418b6840b86e79a3";
-    assert!(notes.contains(&manifest.sha256) && notes.contains(zeros), "{notes}");
+    assert!(notes.contains(&manifest.files[0].sha256) && notes.contains(zeros), "{notes}");
 }
 
 #[test]

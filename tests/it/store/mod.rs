@@ -12,7 +12,9 @@ use std::sync::Mutex;
 use crate::real;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tutti::store::{Manifest, Options, Progress, Source, Status, Store, StoreError, WheelPart};
+use tutti::store::{
+    Manifest, ModelFile, Options, Progress, Source, Status, Store, StoreError, WheelPart,
+};
 
 /// A folder for one test, with a store in it that reaches nothing outside.
 struct Bench {
@@ -134,7 +136,14 @@ fn manifest(id: &str, bytes: &[u8], sources: Vec<Source>) -> Manifest {
         name: id.to_owned(),
         architecture: "none".to_owned(),
         licence: "Apache-2.0".to_owned(),
-        file: format!("{id}.bin"),
+        files: vec![file(&format!("{id}.bin"), bytes, sources)],
+        open: None,
+    }
+}
+
+fn file(name: &str, bytes: &[u8], sources: Vec<Source>) -> ModelFile {
+    ModelFile {
+        name: name.to_owned(),
         size: bytes.len() as u64,
         sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
         sources,
@@ -186,7 +195,7 @@ fn a_wrong_local_file_is_left_alone_and_the_next_source_is_used() {
     assert_eq!(fs::read(found).unwrap(), bytes(100));
     assert_eq!(fs::read(&path).unwrap(), [0; 100]);
     let notes = told.notes().join("\n");
-    for word in ["mine.bin", &manifest.sha256, "expected", "found"] {
+    for word in ["mine.bin", &manifest.files[0].sha256, "expected", "found"] {
         assert!(notes.contains(word), "{word} in {notes}");
     }
 }
@@ -277,4 +286,47 @@ fn no_source(error: StoreError) -> Vec<StoreError> {
         StoreError::NoSource { failures, .. } => failures.into_iter().map(|it| it.1).collect(),
         other => panic!("{other}"),
     }
+}
+
+#[test]
+fn several_files_are_had_in_one_folder() {
+    let bench = Bench::new();
+    bench.wheel("part_a", "part_a/part.bin", &bytes(100));
+    bench.wheel("part_b", "part_b/part.bin", &bytes(50));
+    let files = vec![
+        file("a.bin", &bytes(100), vec![wheels(&["part_a"])]),
+        file("b.bin", &bytes(50), vec![wheels(&["part_b"])]),
+    ];
+    let all = Manifest { files, ..manifest("both", &[], Vec::new()) };
+    let store = bench.store(bench.options());
+    assert_eq!(store.status(&all), Status::Missing);
+    let folder = store.ensure(&all, &Told::default()).unwrap();
+    assert_eq!(folder, bench.at("cache/models/both"));
+    assert_eq!(fs::read(folder.join("a.bin")).unwrap(), bytes(100));
+    assert_eq!(fs::read(folder.join("b.bin")).unwrap(), bytes(50));
+    assert!(matches!(store.status(&all), Status::Present { verified: true, .. }));
+    let first = Manifest { open: Some("a.bin".to_owned()), ..all };
+    assert_eq!(store.ensure(&first, &Told::default()).unwrap(), folder.join("a.bin"));
+    fs::remove_file(folder.join("b.bin")).unwrap();
+    assert_eq!(store.status(&first), Status::Partial(100));
+}
+
+#[test]
+fn files_that_lie_apart_are_brought_together_and_left_where_they_are() {
+    let bench = Bench::new();
+    let (here, there) = (bench.at("here.bin"), bench.at("there/b.bin"));
+    fs::create_dir(bench.at("there")).unwrap();
+    fs::write(&here, bytes(100)).unwrap();
+    fs::write(&there, bytes(50)).unwrap();
+    let files = vec![
+        file("a.bin", &bytes(100), vec![Source::Local(here.clone())]),
+        file("b.bin", &bytes(50), vec![Source::Local(there.clone())]),
+    ];
+    let all = Manifest { files, ..manifest("both", &[], Vec::new()) };
+    let folder = bench.store(bench.options()).ensure(&all, &Told::default()).unwrap();
+    assert_eq!(fs::read(folder.join("a.bin")).unwrap(), bytes(100));
+    assert_eq!(fs::read(folder.join("b.bin")).unwrap(), bytes(50));
+    assert!(here.exists() && there.exists());
+    // Again, now that they are together.
+    assert_eq!(bench.store(bench.options()).ensure(&all, &Told::default()).unwrap(), folder);
 }

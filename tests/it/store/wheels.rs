@@ -87,7 +87,7 @@ fn a_wrong_whole_is_an_error_with_both_sums_and_leaves_nothing() {
         match (&no_source(error)[..], size) {
             ([StoreError::WrongSum { path, expected, found }], None) => {
                 assert!(path.starts_with(bench.at("cache")));
-                assert_eq!(*expected, manifest.sha256);
+                assert_eq!(*expected, manifest.files[0].sha256);
                 assert!(found.starts_with("cd00e292c5970d3c5e2f0ffa5171e555bc46bfc4faddfb4a"));
             }
             ([StoreError::WrongSize { expected: 100, found, .. }], Some(size)) => {

@@ -1,0 +1,210 @@
+//! Models of one's own, by the commands that people type: `tutti models add`, and what then takes
+//! their names.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use candle_core::quantized::gguf_file::Value;
+use tempfile::TempDir;
+
+use crate::{
+    damaged,
+    folder::{self, NAMES},
+};
+
+/// A working directory with a cache of its own, and no default ensemble to be fetched.
+struct Desk {
+    folder: TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self { folder: tempfile::tempdir().unwrap() };
+        desk.write("tutti.toml", "");
+        desk
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.at(name), text).unwrap();
+    }
+
+    /// As `write`, for the model of [`damaged::small`].
+    fn gguf(&self, name: &str) -> PathBuf {
+        let path = self.at(name);
+        let mut tiny = damaged::small();
+        tiny.set("general.name", Value::String("Tiny One".to_owned()));
+        tiny.set("general.license", Value::String("mit".to_owned()));
+        fs::copy(tiny.write().0.path(), &path).unwrap();
+        path
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tutti"));
+        command.args(words).env("TUTTI_CACHE", self.at("cache")).current_dir(self.folder.path());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// What a command that works writes.
+    fn out(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a command that is refused says.
+    fn refusal(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(!output.status.success(), "{words:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The words of the line that begins with `what`.
+fn line<'a>(out: &'a str, what: &str) -> &'a str {
+    let line = out.lines().find_map(|line| line.strip_prefix(what));
+    line.unwrap_or_else(|| panic!("no `{what}` in {out}")).trim()
+}
+
+#[test]
+fn a_file_is_described_and_runs_by_its_name() {
+    let desk = Desk::new();
+    desk.gguf("mine.Q8_0.gguf");
+    let out = desk.out(&["models", "add", "mine.Q8_0.gguf"]);
+    for (what, says) in [
+        ("name", "Tiny One"),
+        ("architecture", "qwen2"),
+        ("context", "20 tokens"),
+        ("tokenizer", "byte-level BPE, cut as qwen2, 230 tokens"),
+        ("chat template", "yes"),
+        ("stops", "<|im_end|> (193)"),
+        ("licence", "mit"),
+        ("memory", "20.14 kB: 18.86 kB of weights, 1.28 kB for one full context"),
+    ] {
+        assert_eq!(line(&out, what), says);
+    }
+    assert!(line(&out, "added as").starts_with("`mine.Q8_0`"), "{out}");
+
+    let listed = desk.out(&["models"]);
+    let listed = line(&listed, "mine.Q8_0");
+    assert!(listed.contains("mit") && listed.contains("yes: "), "{listed}");
+    // The list shows sums not yet checked; this one was made of the file.
+    assert!(!listed.contains("not yet checked"), "{listed}");
+    let next = desk.out(&["inspect", "the", "--next", "--model", "mine.Q8_0", "--json"]);
+    assert!(next.contains("mine.Q8_0"), "{next}");
+    let unknown = desk.refusal(&["inspect", "the", "--next", "--model", "mine"]);
+    assert!(unknown.contains("`mine`") && unknown.contains("mine.Q8_0"), "{unknown}");
+}
+
+#[test]
+fn a_folder_and_a_split_file_are_added_whole_and_composed() {
+    let desk = Desk::new();
+    let folder = folder::folder();
+    fs::write(folder.path().join("README.md"), "---\nlicense: apache-2.0\n---\n").unwrap();
+    let out = desk.out(&["models", "add", text(folder.path()), "--id", "left"]);
+    assert_eq!(line(&out, "architecture"), "qwen2");
+    assert_eq!(line(&out, "licence"), "apache-2.0");
+    assert_eq!(line(&out, "stops"), "<|done|> (2)");
+    assert!(line(&out, "files").starts_with("4, "), "{out}");
+
+    folder::split(&damaged::small(), desk.folder.path());
+    let out = desk.out(&["models", "add", NAMES[0]]);
+    assert!(line(&out, "files").starts_with("3, "), "{out}");
+    assert!(line(&out, "added as").starts_with("`tiny`"), "{out}");
+
+    desk.write(
+        "tutti.toml",
+        "[[ensemble]]\nname = \"both\"\nmembers = [{ model = \"left\" }, { model = \"tiny\" }]\n",
+    );
+    let next = desk.out(&["inspect", "the", "--next", "--json"]);
+    assert!(next.contains("\"left\"") && next.contains("\"tiny\""), "{next}");
+
+    // A part that has changed since is not the model that was added.
+    desk.write(NAMES[1], "changed");
+    let error = desk.refusal(&["inspect", "the", "--next"]);
+    assert!(error.contains("no source of tiny") && error.contains(NAMES[1]), "{error}");
+}
+
+#[test]
+fn a_name_that_is_taken_is_kept_unless_told_otherwise() {
+    let desk = Desk::new();
+    desk.gguf("mine.gguf");
+    desk.gguf("other.gguf");
+    desk.out(&["models", "add", "mine.gguf"]);
+    let before = fs::read_to_string(desk.at("models/mine.toml")).unwrap();
+    for words in [
+        &["models", "add", "other.gguf", "--id", "mine"][..],
+        &["models", "add", "other.gguf", "--id", "smollm2-135m-instruct"],
+        &["models", "add", "other.gguf", "--id", "duet"],
+    ] {
+        let error = desk.refusal(words);
+        assert!(error.contains(words[4]) && error.contains("--id"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(desk.at("models/mine.toml")).unwrap(), before);
+    desk.out(&["models", "add", "other.gguf", "--id", "mine", "--force"]);
+    let after = fs::read_to_string(desk.at("models/mine.toml")).unwrap();
+    assert!(after.contains("other.gguf") && !after.contains("mine.gguf"), "{after}");
+}
+
+#[test]
+fn what_is_missing_or_not_supported_is_named_and_nothing_is_written() {
+    let desk = Desk::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/llama3");
+    let error = desk.refusal(&["models", "add", text(&fixture)]);
+    assert!(error.contains("tokenizer.json"), "{error}");
+
+    let folder = folder::folder();
+    fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let error = desk.refusal(&["models", "add", text(folder.path())]);
+    assert!(error.contains("model.safetensors"), "{error}");
+
+    let add = |change: &dyn Fn(&mut crate::tiny::Tiny)| {
+        let mut tiny = damaged::small();
+        change(&mut tiny);
+        fs::copy(tiny.write().0.path(), desk.at("mine.gguf")).unwrap();
+        desk.refusal(&["models", "add", "mine.gguf"])
+    };
+    let family = Value::String("mamba".to_owned());
+    let error = add(&|tiny| tiny.set("general.architecture", family.clone()));
+    assert!(error.contains("mamba"), "{error}");
+    let error = add(&|tiny| tiny.tensors.retain(|(name, _)| name != "blk.0.ffn_up.weight"));
+    assert!(error.contains("blk.0.ffn_up.weight"), "{error}");
+    let error = desk.refusal(&["models", "add", "absent.gguf"]);
+    assert!(error.contains("absent.gguf"), "{error}");
+    assert!(!desk.at("models").exists());
+}
+
+#[test]
+fn a_server_loads_an_added_model_that_is_in_no_ensemble() {
+    let desk = Desk::new();
+    desk.gguf("mine.gguf");
+    desk.out(&["models", "add", "mine.gguf"]);
+    desk.write("tutti.toml", "load = [\"mine\"]\n");
+    let mut server =
+        desk.command(&["serve", "--port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(said.starts_with("serving mine on http://"), "{said}");
+
+    desk.write("tutti.toml", "load = [\"nobody\"]\n");
+    let error = desk.refusal(&["serve", "--port", "0"]);
+    assert!(error.contains("`nobody`") && error.contains("mine"), "{error}");
+}
