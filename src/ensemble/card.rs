@@ -9,7 +9,7 @@ use std::{
 use super::load::{LoadError, open_model};
 use crate::{
     gguf::Gguf,
-    model::{self, Decoder, Pool},
+    model::{self, Decoder, KvFormat, Pool},
     safetensors,
     vocab::TokenId,
 };
@@ -62,7 +62,7 @@ impl Card {
             parameters: checkpoint.parameters(),
             context_length,
             weight_bytes: checkpoint.weight_bytes(),
-            cache_bytes: checkpoint.kv_bytes_a_token() * context_length as u64,
+            cache_bytes: checkpoint.kv_bytes_a_token(KvFormat::default()) * context_length as u64,
             tokenizer: tokenizer.algorithm().to_owned(),
             tokens: tokenizer.len(),
             template: tokenizer.has_template(),
