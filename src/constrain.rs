@@ -2,6 +2,10 @@
 //!
 //! Works on the union after fusion; knows no member.
 
+mod outline;
+#[cfg(test)]
+mod schemas;
+
 use std::sync::Arc;
 
 use llguidance::{
@@ -11,6 +15,7 @@ use llguidance::{
 };
 use serde_json::{Value, json};
 
+use self::outline::Outline;
 use crate::vocab::{Piece, UnionId, UnionVocab};
 
 /// What the generated text has to be.
@@ -39,12 +44,16 @@ pub enum ConstrainError {
 /// Compiles constraints for one union vocabulary.
 pub struct Grammars {
     factory: ParserFactory,
+    union: Arc<UnionVocab>,
 }
 
 /// A constraint and how far the text has come in it.
 pub struct Matching {
     matcher: Matcher,
     committed: usize,
+    union: Arc<UnionVocab>,
+    /// Of a text that is JSON.
+    outline: Option<Outline>,
 }
 
 impl Grammars {
@@ -66,7 +75,7 @@ impl Grammars {
         let mut factory = ParserFactory::new(&env, capabilities, &slices)
             .expect("the library's own slices compile for every vocabulary");
         factory.quiet();
-        Self { factory }
+        Self { factory, union: Arc::new(union.clone()) }
     }
 
     /// # Errors
@@ -91,7 +100,8 @@ impl Grammars {
         };
         // The compiler follows references by recursion; an overflow would end the process.
         let compiled = std::thread::scope(|scope| {
-            let compile = || self.compile(grammar);
+            let outline = matches!(constraint, Constraint::JsonSchema(_)).then(Outline::default);
+            let compile = move || self.compile(grammar, outline);
             let thread = std::thread::Builder::new().stack_size(STACK);
             let compiling =
                 thread.spawn_scoped(scope, compile).map_err(|error| error.to_string())?;
@@ -100,7 +110,11 @@ impl Grammars {
         compiled.map_err(|reason| ConstrainError::Schema { reason })
     }
 
-    fn compile(&self, grammar: TopLevelGrammar) -> Result<Matching, String> {
+    fn compile(
+        &self,
+        grammar: TopLevelGrammar,
+        outline: Option<Outline>,
+    ) -> Result<Matching, String> {
         let mut matcher = Matcher::new(self.factory.create_parser(grammar));
         if let Some(error) = matcher.get_error() {
             return Err(in_one_line(&error));
@@ -111,7 +125,7 @@ impl Grammars {
         if first.is_zero() {
             return Err("nothing can meet it".to_owned());
         }
-        Ok(Matching { matcher, committed: 0 })
+        Ok(Matching { matcher, committed: 0, union: self.union.clone(), outline })
     }
 }
 
@@ -230,7 +244,25 @@ impl Matching {
         if !any {
             allowed.iter_set_entries(|index| mix[index] = 1.0);
         }
+        self.bound(mix);
         Ok(())
+    }
+
+    /// Takes the mass from what makes a number longer or a nesting deeper than readers can read, if
+    /// there is anything else.
+    fn bound(&self, mix: &mut [f32]) {
+        let Some(outline) = self.outline.as_ref().filter(|outline| outline.is_near()) else {
+            return;
+        };
+        let exceeds = |index: usize| match &self.union.pieces()[index] {
+            Piece::Bytes(bytes) => outline.would_exceed(bytes),
+            Piece::End => false,
+        };
+        let (over, other): (Vec<usize>, Vec<usize>) =
+            (0..mix.len()).filter(|&index| mix[index] > 0.0).partition(|&index| exceeds(index));
+        if !other.is_empty() {
+            over.into_iter().for_each(|index| mix[index] = 0.0);
+        }
     }
 
     /// Whether a piece may come next.
@@ -247,6 +279,9 @@ impl Matching {
     pub fn commit(&mut self, id: UnionId) -> Result<(), ConstrainError> {
         self.matcher.consume_token(id.0).map_err(|e| self.dead_end(&e.to_string()))?;
         self.committed += 1;
+        if let (Some(outline), Piece::Bytes(bytes)) = (&mut self.outline, self.union.piece(id)) {
+            outline.extend(bytes);
+        }
         Ok(())
     }
 
@@ -269,7 +304,7 @@ mod tests {
     use super::*;
 
     /// Every byte, and a few longer pieces that cross JSON's token borders.
-    fn union() -> UnionVocab {
+    pub(super) fn union() -> UnionVocab {
         let bytes = (0..=255_u8).map(|byte| vec![byte]);
         let longer = ["{\"", "\":", "\": ", ", \"", "\"}", "true", "12", "]}"]
             .map(|s| s.as_bytes().to_vec());

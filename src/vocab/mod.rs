@@ -27,7 +27,7 @@ pub enum Piece {
 }
 
 /// All pieces that some member has a token for, in byte order, `End` last.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnionVocab {
     pieces: Vec<Piece>,
 }
