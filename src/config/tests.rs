@@ -41,7 +41,7 @@ vocab_maps = "maps"
 models = "../more"
 data = "kept"
 [engine]
-device = "cuda:1"
+device = "cpu"
 threads = 3
 max_sequences = 4
 queue = 5
@@ -92,7 +92,7 @@ fn every_key_is_read() {
     assert_eq!(config.paths.models, Some(PathBuf::from("../more")));
     assert_eq!(config.paths.data, Some(PathBuf::from("kept")));
     let engine = &config.engine;
-    assert_eq!(engine.device, DeviceConfig::Cuda(1));
+    assert_eq!(engine.device, DeviceConfig::Cpu);
     assert_eq!(
         (
             engine.threads,
@@ -217,6 +217,7 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ("[engine]\nqueue = 0".to_owned(), "engine.queue"),
         ("[engine]\nprefill_chunk = 0".to_owned(), "engine.prefill_chunk"),
         ("[engine]\nkv_cache = \"q4\"".to_owned(), "engine.kv_cache"),
+        ("[engine]\nkv_cache = \"q8\"\ndevice = \"metal\"".to_owned(), "engine.kv_cache"),
         ("[sampling]\ntemperature = 2.5".to_owned(), "sampling.temperature"),
         ("[sampling]\ntemperature = nan".to_owned(), "sampling.temperature"),
         ("[sampling]\ntop_p = 0".to_owned(), "sampling.top_p"),
