@@ -155,9 +155,8 @@ impl Mixture {
 const LEAST_MEAN: f32 = 8.271_806e-25;
 
 fn mean(voices: &[Voice<'_>], mix: &mut [f32]) {
-    let Some((first, others)) = voices.split_first() else { return mix.fill(0.0) };
-    first.map.project(first.probs, first.weight, mix);
-    for Voice { probs, map, weight } in others {
+    mix.fill(0.0);
+    for Voice { probs, map, weight } in voices {
         map.project_into(probs, *weight, mix);
     }
 }

@@ -146,17 +146,10 @@ impl VocabMap {
     pub fn project_into(&self, probs: &[f32], weight: f32, mix: &mut [f32]) {
         assert_eq!(probs.len(), self.to_union.len(), "one probability a logit");
         assert_eq!(mix.len(), self.first.len(), "one entry a piece");
-        if 2 * probs.len() < mix.len() {
-            for (&p, &id) in probs.iter().zip(&self.to_union) {
-                if id != NOWHERE {
-                    mix[id as usize] += weight * p;
-                }
+        for (&p, &id) in probs.iter().zip(&self.to_union) {
+            if id != NOWHERE {
+                mix[id as usize] += weight * p;
             }
-        } else {
-            for (mix, &token) in mix.iter_mut().zip(&self.first) {
-                *mix += weight * mass(probs, token);
-            }
-            self.add_others(probs, weight, mix);
         }
     }
 
