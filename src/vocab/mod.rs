@@ -39,15 +39,11 @@ pub struct VocabMap {
     to_union: Vec<u32>,
     /// The tokens that are mapped nowhere.
     nowhere: Vec<u32>,
-    /// For each piece the first token that stands for it. Looking masses up by piece touches
-    /// each of them once and in order, which is faster than adding them where they belong, unless
-    /// most pieces have none.
-    first: Vec<u32>,
-    /// The tokens whose piece has one before them, in order.
-    others: Vec<u32>,
+    /// The number of the union's pieces.
+    size: usize,
 }
 
-/// Marks a token that stands for no piece, and a piece that no token stands for.
+/// Marks a token that stands for no piece.
 const NOWHERE: u32 = u32::MAX;
 
 impl UnionVocab {
@@ -100,16 +96,8 @@ impl UnionVocab {
 impl VocabMap {
     /// `to_union` has ids below `size` and [`NOWHERE`].
     fn new(to_union: Vec<u32>, size: usize) -> Self {
-        let (mut nowhere, mut others) = (Vec::new(), Vec::new());
-        let mut first = vec![NOWHERE; size];
-        for (token, &id) in (0..).zip(&to_union) {
-            match first.get_mut(id as usize) {
-                None => nowhere.push(token),
-                Some(first) if *first == NOWHERE => *first = token,
-                Some(_) => others.push(token),
-            }
-        }
-        Self { to_union, nowhere, first, others }
+        let nowhere = (0..).zip(&to_union).filter(|&(_, &id)| id == NOWHERE);
+        Self { nowhere: nowhere.map(|(token, _)| token).collect(), to_union, size }
     }
 
     /// The number of the member's logits that this map covers.
@@ -131,12 +119,8 @@ impl VocabMap {
     /// # Panics
     /// If `probs` is not as long as the map, or `mix` not as the union.
     pub fn project(&self, probs: &[f32], weight: f32, mix: &mut [f32]) {
-        assert_eq!(probs.len(), self.to_union.len(), "one probability a logit");
-        assert_eq!(mix.len(), self.first.len(), "one entry a piece");
-        for (mix, &token) in mix.iter_mut().zip(&self.first) {
-            *mix = weight * mass(probs, token);
-        }
-        self.add_others(probs, weight, mix);
+        mix.fill(0.0);
+        self.project_into(probs, weight, mix);
     }
 
     /// `mix[union] += weight * probs[token]`, tokens of a piece in id order.
@@ -145,17 +129,11 @@ impl VocabMap {
     /// If `probs` is not as long as the map, or `mix` not as the union.
     pub fn project_into(&self, probs: &[f32], weight: f32, mix: &mut [f32]) {
         assert_eq!(probs.len(), self.to_union.len(), "one probability a logit");
-        assert_eq!(mix.len(), self.first.len(), "one entry a piece");
+        assert_eq!(mix.len(), self.size, "one entry a piece");
         for (&p, &id) in probs.iter().zip(&self.to_union) {
             if id != NOWHERE {
                 mix[id as usize] += weight * p;
             }
-        }
-    }
-
-    fn add_others(&self, probs: &[f32], weight: f32, mix: &mut [f32]) {
-        for &token in &self.others {
-            mix[self.to_union[token as usize] as usize] += weight * probs[token as usize];
         }
     }
 
@@ -179,14 +157,6 @@ impl VocabMap {
             logits[token as usize] = f32::NEG_INFINITY;
         }
     }
-}
-
-/// A token's mass, 0 for [`NOWHERE`]: without a branch, for the two are in no order.
-#[inline]
-fn mass(probs: &[f32], token: u32) -> f32 {
-    let last = probs.len() - 1;
-    let p = probs[(token as usize).min(last)];
-    if token == NOWHERE { 0.0 } else { p }
 }
 
 impl UnionVocab {

@@ -86,7 +86,13 @@ fn input(cols: usize, numbers: Numbers, rng: &mut Pcg32) -> Activations {
     x
 }
 
-fn product(weights: Weights<'_>, inputs: &[Activations], isa: Isa, threads: usize) -> Vec<f32> {
+/// All inputs times one matrix, input after input.
+pub(super) fn product(
+    weights: Weights<'_>,
+    inputs: &[Activations],
+    isa: Isa,
+    threads: usize,
+) -> Vec<f32> {
     let pool = Pool::new(NonZeroUsize::new(threads).unwrap());
     let mut outputs = vec![f32::NAN; inputs.len() * weights.rows];
     let inputs: Vec<&Activations> = inputs.iter().collect();

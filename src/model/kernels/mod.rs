@@ -132,8 +132,6 @@ pub(super) fn dequantize(weights: Weights<'_>, row: usize, out: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
     use candle_core::{
         Device,
         quantized::{GgmlDType, ggml_file::qtensor_from_ggml},
@@ -142,7 +140,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_pcg::Pcg32;
 
-    use super::*;
+    use super::{fuzz::product, *};
 
     const DTYPES: [GgmlDType; 13] = [
         GgmlDType::F32,
@@ -203,15 +201,6 @@ mod tests {
     fn candle(dtype: GgmlDType, bytes: &[u8], rows: usize, cols: usize) -> Vec<Vec<f32>> {
         let tensor = qtensor_from_ggml(dtype, bytes, vec![rows, cols], &Device::Cpu).unwrap();
         tensor.dequantize(&Device::Cpu).unwrap().to_vec2().unwrap()
-    }
-
-    fn product(weights: Weights<'_>, inputs: &[Activations], isa: Isa, threads: usize) -> Vec<f32> {
-        let pool = Pool::new(NonZeroUsize::new(threads).unwrap());
-        let mut outputs = vec![f32::NAN; inputs.len() * weights.rows];
-        let inputs: Vec<&Activations> = inputs.iter().collect();
-        let outputs_of = outputs.chunks_mut(weights.rows).collect();
-        multiply(&pool, isa, &inputs, vec![Product { weights, outputs: outputs_of }]);
-        outputs
     }
 
     fn cols(dtype: GgmlDType) -> Vec<usize> {

@@ -110,26 +110,27 @@ async fn shutdown_lets_a_running_request_finish() {
     assert!(TcpStream::connect(("127.0.0.1", server.port)).await.is_err());
 }
 
-#[tokio::test]
-async fn shutdown_waits_no_longer_than_its_grace() {
+/// A server that was told to stop while an answer without an end streams, within 50 ms.
+async fn told_to_stop_in_a_stream() -> (JoinHandle<Result<(), ServerError>>, TcpStream) {
     let engine = Scripted::new(|_| Ok(vec![started(), text("first"), Step::Hang]));
     let grace = Duration::from_millis(50);
     let server = running(&engine, ServerConfig { grace, ..config() }).await;
     let socket = connect(server.port, &chat(json!({ "stream": true }))).await;
     within_seconds(read_until(&socket, "first")).await;
     server.stop.send(()).unwrap();
-    within_seconds(server.ended).await.unwrap().unwrap();
+    (server.ended, socket)
+}
+
+#[tokio::test]
+async fn shutdown_waits_no_longer_than_its_grace() {
+    let (ended, _socket) = told_to_stop_in_a_stream().await;
+    within_seconds(ended).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_stream_that_the_shutdown_cuts_is_told_so() {
-    let engine = Scripted::new(|_| Ok(vec![started(), text("first"), Step::Hang]));
-    let grace = Duration::from_millis(50);
-    let server = running(&engine, ServerConfig { grace, ..config() }).await;
-    let socket = connect(server.port, &chat(json!({ "stream": true }))).await;
-    within_seconds(read_until(&socket, "first")).await;
-    server.stop.send(()).unwrap();
+    let (ended, socket) = told_to_stop_in_a_stream().await;
     let rest = within_seconds(read_until(&socket, "engine_stopped")).await;
     assert!(!rest.contains("[DONE]"), "{rest}");
-    within_seconds(server.ended).await.unwrap().unwrap();
+    within_seconds(ended).await.unwrap().unwrap();
 }
