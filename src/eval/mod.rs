@@ -6,5 +6,6 @@
 //! A *task* is samples, a solver that asks a model about each, and a scorer of what it answers.
 
 pub mod sample;
+pub mod stats;
 
 pub use sample::{Item, Sample, Split};
