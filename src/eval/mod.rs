@@ -5,6 +5,7 @@
 //!
 //! A *task* is samples, a solver that asks a model about each, and a scorer of what it answers.
 
+pub mod data;
 pub mod sample;
 pub mod stats;
 
