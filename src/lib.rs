@@ -9,7 +9,7 @@
 //! bench, inspect -> ensemble
 //! config, store: used by main only; config names what {ensemble, sampling, model} can be set to;
 //! gguf, safetensors -> mapped: leaves under model and tokenizer
-//! isa: a leaf under model and sampling
+//! isa: a leaf under model, sampling and vocab
 //! ```
 //!
 //! | module | does | may not |

@@ -3,6 +3,7 @@
 //! Pure: no tensors, no clocks, no global generator.
 
 mod penalties;
+mod power;
 mod survey;
 
 use std::ops::Range;
@@ -15,8 +16,9 @@ use rand_pcg::{
 };
 
 use crate::isa::Isa;
-pub(crate) use survey::power;
-use survey::{BLOCK, Survey, Temper};
+pub(crate) use power::{exp2, log2};
+use survey::Temper;
+pub(crate) use survey::{BLOCK, Blocks, Survey};
 
 /// How the next piece is drawn from the fused distribution.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,10 +64,14 @@ pub fn split_mix(seed: u64, number: u64) -> u64 {
 pub struct Sampler {
     params: SamplingParams,
     random: Pcg64,
-    survey: Survey,
-    /// Scratch: tempered masses relative to the largest, 0 if a piece cannot be drawn; of blocks
-    /// whose sum is not 0 only.
-    masses: Vec<f32>,
+}
+
+/// What is drawn from: masses, how they are tempered, and a survey with the sums of the tempered
+/// masses.
+struct Urn<'a> {
+    probs: &'a [f32],
+    how: Temper,
+    survey: &'a Survey,
 }
 
 /// A piece that can be drawn: its index and its tempered mass relative to the largest.
@@ -74,55 +80,56 @@ type Candidate = (usize, f32);
 impl Sampler {
     pub fn new(params: SamplingParams) -> Self {
         let random = Pcg64::seed_from_u64(params.seed);
-        Self { params, random, survey: Survey::default(), masses: Vec::new() }
+        Self { params, random }
     }
 
     /// The index drawn from `probs`, which need not be normalised; `None` if it has no mass.
     /// Temperature comes first, then top-k, top-p and min-p cut the tempered distribution.
     /// Of equally probable pieces the first counts as the more probable.
     pub fn sample(&mut self, probs: &[f32]) -> Option<usize> {
-        survey::survey(Isa::best(), probs, &mut self.survey);
-        let max = self.survey.largest();
-        if max == 0.0 {
-            return None;
-        }
+        self.sample_seen(probs, &mut Survey::of(probs))
+    }
+
+    /// As [`Self::sample`], of masses that have been looked at. The survey's sums are not theirs
+    /// afterwards.
+    pub(crate) fn sample_seen(&mut self, probs: &[f32], survey: &mut Survey) -> Option<usize> {
+        let (first, _) = survey.first_largest(probs)?;
         let SamplingParams { temperature, top_k, top_p, min_p, .. } = self.params;
         if temperature == 0.0 || top_k == Some(1) {
-            let block = self.survey.most.iter().position(|&most| most == max)?;
-            let within = probs[block * BLOCK..].iter().position(|&mass| mass == max)?;
-            return Some(block * BLOCK + within);
+            return Some(first);
         }
         let unit = (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
-        let plain = temperature == 1.0 && min_p == 0.0;
-        if top_k.is_none() && top_p >= 1.0 {
-            return if plain {
-                self.draw_among(probs, unit)
-            } else {
-                self.temper(probs, max);
-                self.draw_among(&self.masses, unit)
-            };
+        let all = top_k.is_none() && top_p >= 1.0;
+        let urn = if all && temperature == 1.0 && min_p == 0.0 {
+            Urn { probs, how: Temper::NOT, survey }
+        } else {
+            self.temper(probs, survey)
+        };
+        if all {
+            return urn.draw(unit);
         }
-        self.temper(probs, max);
-        let kept = self.top(probs, max);
+        let kept = urn.top(top_k, top_p);
         let total = kept.iter().map(|&(_, mass)| f64::from(mass)).sum::<f64>();
         draw(kept.into_iter(), unit * total)
     }
 
-    /// Fills in the masses, and their sums into the survey. Masses below a share of the largest
-    /// that all pieces together could not make a unit of 32-bit precision of are 0.
-    fn temper(&mut self, probs: &[f32], max: f32) {
+    /// Masses below a share of the largest that all pieces together could not make a unit of
+    /// 32-bit precision of are 0.
+    fn temper<'a>(&self, probs: &'a [f32], survey: &'a mut Survey) -> Urn<'a> {
         let least = self.params.min_p.max(f32::EPSILON / 2.0 / probs.len() as f32);
         let exponent = 1.0 / self.params.temperature;
         // What a first cut drops, the power would put below `least`.
         let cut = if exponent == 1.0 { least } else { least.powf(self.params.temperature) * 0.999 };
-        let how = Temper { scale: 1.0 / max, exponent, cut, least };
-        self.masses.resize(probs.len(), 0.0);
-        survey::temper(Isa::best(), how, probs, &mut self.survey, &mut self.masses);
+        let how = Temper { scale: 1.0 / survey.largest(), exponent, cut, least };
+        survey::temper(Isa::best(), how, probs, survey);
+        Urn { probs, how, survey }
     }
+}
 
+impl Urn<'_> {
     /// The piece in which the running sum of masses passes a share of their total. Whole blocks
     /// are passed over by the sums of the survey.
-    fn draw_among(&self, masses: &[f32], share: f64) -> Option<usize> {
+    fn draw(&self, share: f64) -> Option<usize> {
         let mut left = share * self.survey.total();
         let mut found = None;
         for (block, &sum) in self.survey.sums.iter().enumerate().filter(|&(_, &sum)| sum > 0.0) {
@@ -133,14 +140,15 @@ impl Sampler {
             }
         }
         let (block, left) = found?;
-        let block = (block * BLOCK..masses.len()).take(BLOCK);
-        draw(block.map(|at| (at, masses[at])).filter(|&(_, mass)| mass > 0.0), left)
+        let block = (block * BLOCK..self.probs.len()).take(BLOCK);
+        let masses = block.map(|at| (at, self.how.of(self.probs[at])));
+        draw(masses.filter(|&(_, mass)| mass > 0.0), left)
     }
 
     /// What top-k and top-p leave, most probable first. Min-p is relative to the largest mass, so
     /// it may come before them.
-    fn top(&self, probs: &[f32], max: f32) -> Vec<Candidate> {
-        let SamplingParams { top_k, top_p, .. } = self.params;
+    fn top(&self, top_k: Option<usize>, top_p: f32) -> Vec<Candidate> {
+        let max = self.survey.largest();
         let most = top_k.unwrap_or(usize::MAX);
         // With top-k, top-p is a share of what that leaves.
         let mut wanted = if top_p < 1.0 && top_k.is_none() {
@@ -152,7 +160,7 @@ impl Sampler {
         let (mut below, mut least) = (f32::INFINITY, max / BAND);
         while kept.len() < most && mass < wanted && below > 0.0 {
             let band = kept.len();
-            self.append_between(probs, least..below, &mut kept);
+            self.append_between(least..below, &mut kept);
             mass += kept[band..].iter().map(|&(_, mass)| f64::from(mass)).sum::<f64>();
             (below, least) = (least, if least > max * LAST_BAND { least / BAND } else { 0.0 });
         }
@@ -172,17 +180,17 @@ impl Sampler {
     }
 
     /// Appends all that can be drawn with a probability in `range`, most probable first.
-    fn append_between(&self, probs: &[f32], range: Range<f32>, found: &mut Vec<Candidate>) {
+    fn append_between(&self, range: Range<f32>, found: &mut Vec<Candidate>) {
+        let probs = self.probs;
         let first = found.len();
         let blocks = self.survey.most.iter().zip(&self.survey.sums).enumerate();
         for (block, (&most, &sum)) in blocks {
             if most >= range.start && sum > 0.0 {
                 let from = block * BLOCK;
-                for (at, prob) in probs[from..].iter().take(BLOCK).enumerate() {
-                    if range.contains(prob) && self.masses[from + at] > 0.0 {
-                        found.push((from + at, self.masses[from + at]));
-                    }
-                }
+                let block = (from..).zip(&probs[from..]).take(BLOCK);
+                let candidates = block.filter(|(_, prob)| range.contains(prob));
+                let candidates = candidates.map(|(at, &prob)| (at, self.how.of(prob)));
+                found.extend(candidates.filter(|&(_, mass)| mass > 0.0));
             }
         }
         found[first..]
@@ -283,14 +291,12 @@ mod tests {
     fn top_p_over_a_flat_large_vocabulary_equals_a_full_sort() {
         let probs: Vec<f32> =
             (0..5000).map(|i| 1.0 + ((i * 7919) % 5000) as f32 / 1000.0).collect();
-        let params = SamplingParams { top_p: 0.8, ..SamplingParams::default() };
-        let mut sampler = Sampler::new(params);
-        survey::survey(Isa::best(), &probs, &mut sampler.survey);
-        let max = sampler.survey.largest();
-        sampler.temper(&probs, max);
-        let total = sampler.survey.total();
-        let kept = sampler.top(&probs, max);
-        let mut all: Vec<Candidate> = sampler.masses.iter().copied().enumerate().collect();
+        let mut survey = Survey::of(&probs);
+        let urn = Sampler::new(SamplingParams::default()).temper(&probs, &mut survey);
+        let total = urn.survey.total();
+        let kept = urn.top(None, 0.8);
+        let masses = probs.iter().map(|&prob| urn.how.of(prob));
+        let mut all: Vec<Candidate> = masses.enumerate().collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let mut mass = 0.0;
         let last = all.iter().position(|&(_, p)| {
@@ -304,13 +310,11 @@ mod tests {
     fn top_k_over_a_large_vocabulary_equals_a_full_sort() {
         let probs: Vec<f32> =
             (0..5000).map(|i| (-((i * 7919) % 5000) as f32 / 200.0).exp()).collect();
+        let mut survey = Survey::of(&probs);
+        let urn = Sampler::new(SamplingParams::default()).temper(&probs, &mut survey);
         for k in [2, 40, 3000, 6000] {
-            let params = SamplingParams { top_k: Some(k), ..SamplingParams::default() };
-            let mut sampler = Sampler::new(params);
-            survey::survey(Isa::best(), &probs, &mut sampler.survey);
-            sampler.temper(&probs, 1.0);
-            let kept: Vec<usize> = sampler.top(&probs, 1.0).iter().map(|&(i, _)| i).collect();
-            let mut all: Vec<usize> = (0..5000).filter(|&i| sampler.masses[i] > 0.0).collect();
+            let kept: Vec<usize> = urn.top(Some(k), 1.0).iter().map(|&(i, _)| i).collect();
+            let mut all: Vec<usize> = (0..5000).filter(|&i| urn.how.of(probs[i]) > 0.0).collect();
             all.sort_by(|&a, &b| probs[b].total_cmp(&probs[a]).then(a.cmp(&b)));
             all.truncate(k);
             assert_eq!(kept, all);

@@ -16,6 +16,7 @@ use super::{
     Ensemble, Sequence,
     mix::{Mixture, Voice},
 };
+use crate::model::Pool;
 
 /// Who chooses a sequence's next piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +55,19 @@ impl Sequence {
 impl Ensemble {
     /// Settles whose turn it is, where the primary has just spoken. True if that is everyone's and
     /// others have yet to be asked.
-    pub(super) fn open_gate(&self, sequence: &mut Sequence, mixture: &mut Mixture) -> bool {
+    pub(super) fn open_gate(
+        &self,
+        sequence: &mut Sequence,
+        mixture: &mut Mixture,
+        pool: &Pool,
+    ) -> bool {
         let Some(threshold) = sequence.fusion.gate() else { return false };
         let primary = sequence.fusion.primary;
         if sequence.turn != Turn::Open || !sequence.states[primary].ready {
             return false;
         }
         let probs = &sequence.states[primary].probs;
-        let top = mixture.top(Voice { probs, map: &self.maps[primary], weight: 1.0 });
+        let top = mixture.top(Voice { probs, map: &self.maps[primary], weight: 1.0 }, pool);
         let mut allowed =
             |id| sequence.matching.as_mut().is_none_or(|matching| matching.allows(id));
         let sure = top.is_some_and(|(id, mass)| f64::from(mass) >= threshold && allowed(id));

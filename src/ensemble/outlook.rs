@@ -30,7 +30,7 @@ impl Ensemble {
         self.listen(&mut [&mut *sequence], &work.pool);
         let mut mixture = Mixture::new(self.union().size());
         if sequence.failed.is_none() {
-            self.mix(sequence, &mut mixture);
+            self.mix(sequence, &mut mixture, &work.pool);
         }
         sequence.turn = turn;
         if let Some(error) = sequence.failed.take() {
@@ -43,6 +43,9 @@ impl Ensemble {
                 own
             })
         };
-        Ok(Outlook { mix: mixture.mix, members: (0..self.members.len()).map(own).collect() })
+        Ok(Outlook {
+            mix: mixture.into_masses(),
+            members: (0..self.members.len()).map(own).collect(),
+        })
     }
 }

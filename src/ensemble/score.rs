@@ -2,7 +2,7 @@
 //!
 //! Reads the distributions of a step and changes nothing.
 
-use super::{Ensemble, Sequence, gate::Turn};
+use super::{Ensemble, Sequence, gate::Turn, mix::Mixture};
 use crate::vocab::UnionId;
 
 /// What is told of each piece of the text.
@@ -56,10 +56,10 @@ pub(super) struct Before {
 }
 
 impl Before {
-    pub(super) fn keep(&mut self, mix: &[f32]) {
+    pub(super) fn keep(&mut self, mixture: &mut Mixture) {
+        self.log_total = mixture.total().ln();
         self.masses.clear();
-        self.masses.extend_from_slice(mix);
-        self.log_total = mix.iter().map(|&mass| f64::from(mass)).sum::<f64>().ln();
+        self.masses.extend_from_slice(mixture.masses());
     }
 
     fn logprob(&self, index: usize) -> f32 {
@@ -122,7 +122,9 @@ mod tests {
     fn the_top_is_what_a_full_sort_gives_and_its_mass_is_relative() {
         let mix: Vec<f32> = (0..500).map(|i| ((i * 7919) % 97) as f32 / 200.0).collect();
         let mut before = Before::default();
-        before.keep(&mix);
+        let mut mixture = Mixture::new(mix.len());
+        mixture.masses_mut().copy_from_slice(&mix);
+        before.keep(&mut mixture);
         let total: f64 = mix.iter().map(|&mass| f64::from(mass)).sum();
         let mut order: Vec<usize> = (0..500).filter(|&i| mix[i] > 0.0).collect();
         order.sort_by(|&a, &b| mix[b].total_cmp(&mix[a]).then(a.cmp(&b)));

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     constrain::ConstrainError,
-    model::{self, ModelError, Pool, Row, Want},
+    model::{self, Logits, ModelError, Pool, Row, Want},
     vocab::{Piece, UnionId},
 };
 
@@ -76,10 +76,10 @@ impl Ensemble {
         let mut left = vec![work.prefill; self.members.len()];
         self.ask(sequences, work, &mut left);
         let lap = Instant::now();
-        let mixture = &mut work.desks[0].mixture;
+        let (mixture, pool) = (&mut work.desks[0].mixture, &work.pool);
         let waiting = sequences
             .iter_mut()
-            .filter_map(|sequence| self.open_gate(sequence, mixture).then_some(()));
+            .filter_map(|sequence| self.open_gate(sequence, mixture, pool).then_some(()));
         let asks_others = waiting.count() > 0;
         work.times.mix += lap.elapsed();
         if asks_others {
@@ -181,55 +181,58 @@ impl Ensemble {
             for (member, state) in sequence.states.iter_mut().enumerate() {
                 if !state.heard && (state.ready || state.looked > 0) {
                     state.heard = true;
-                    new.push((index, member, state, true));
+                    new.push((index, member, state));
                 }
             }
         }
-        pool.for_each(&mut new, |_, (_, member, state, sound)| {
-            *sound = self.hear(*member, state).is_some();
-        });
-        let failed: Vec<(usize, usize)> = new
-            .into_iter()
-            .filter(|(.., sound)| !sound)
-            .map(|(index, member, ..)| (index, member))
-            .collect();
+        // A row for each token whose logits there are.
+        let mut rows = Vec::new();
+        let mut counts = Vec::with_capacity(new.len());
+        for (_, member, state) in &mut new {
+            let (map, temperature) = (&self.maps[*member], self.members[*member].temperature);
+            let before = rows.len();
+            for values in state.probs.chunks_exact_mut(map.len()) {
+                map.mask(values);
+                rows.push(Logits { values, temperature });
+            }
+            counts.push(rows.len() - before);
+        }
+        let sound = model::softmax(pool, rows);
+        let mut sound = &sound[..];
+        let mut failed = Vec::new();
+        for ((index, member, state), count) in new.into_iter().zip(counts) {
+            let (own, others) = sound.split_at(count);
+            sound = others;
+            if own.iter().all(|&sound| sound) {
+                self.hear(member, state);
+            } else {
+                failed.push((index, member));
+            }
+        }
         for (index, member) in failed {
             sequences[index].lose(member, &self.members[member], &Failure::NotFinite);
         }
     }
 
-    /// One member's logits to probabilities, those before the last only to score what followed.
-    fn hear(&self, member: usize, state: &mut MemberState) -> Option<()> {
+    /// Keeps the last of a member's distributions; those before it only score what followed.
+    fn hear(&self, member: usize, state: &mut MemberState) {
         let looked = std::mem::take(&mut state.looked);
         if looked == 0 {
-            return self.probabilities(member, &mut state.probs);
+            return;
         }
         let size = self.maps[member].len();
         let first = state.cache.tokens().len() - looked;
-        for (at, logits) in state.probs.chunks_exact_mut(size).enumerate() {
-            self.probabilities(member, logits)?;
+        for (at, probs) in state.probs.chunks_exact(size).enumerate() {
             let next = first + at + 1;
             if let Some(token) = state.target.get(next) {
-                state.scores.note(next, logits[token.0 as usize]);
+                state.scores.note(next, probs[token.0 as usize]);
             }
         }
         state.probs.drain(..(looked - 1) * size);
-        Some(())
-    }
-
-    /// One member's logits to its calibrated probabilities, in place; `None` if they are not
-    /// numbers.
-    fn probabilities(&self, member: usize, logits: &mut [f32]) -> Option<()> {
-        self.maps[member].mask(logits);
-        let temperature = self.members[member].temperature;
-        if temperature != 1.0 {
-            logits.iter_mut().for_each(|logit| *logit /= temperature);
-        }
-        model::softmax(logits)
     }
 
     /// Sequences whose members have all read the text are shared out among the threads; each
-    /// chooses on its own.
+    /// chooses on its own. Where there is only one, the threads share out its mixture.
     fn choose_and_commit(
         &self,
         sequences: &mut [&mut Sequence],
@@ -248,9 +251,10 @@ impl Ensemble {
             .collect();
         let share = ready.len().div_ceil(work.desks.len()).max(1);
         let mut tasks: Vec<_> = ready.chunks_mut(share).zip(&mut work.desks).collect();
-        work.pool.for_each(&mut tasks, |_, (sequences, desk)| {
+        let pool = &work.pool;
+        pool.for_each(&mut tasks, |_, (sequences, desk)| {
             for (sequence, result) in sequences.iter_mut() {
-                **result = self.choose_and_commit_one(sequence, desk);
+                **result = self.choose_and_commit_one(sequence, desk, pool);
             }
         });
         work.times.share_out(start.elapsed(), &mut work.desks);
@@ -261,19 +265,20 @@ impl Ensemble {
         &self,
         sequence: &mut Sequence,
         desk: &mut Desk,
+        pool: &Pool,
     ) -> Result<Step, StepError> {
         let Desk { mixture, before, spent } = desk;
         let mut lap = Instant::now();
-        self.mix(sequence, mixture);
+        self.mix(sequence, mixture, pool);
         workspace::lap(&mut lap, &mut spent.mix);
         if let Some(id) = sequence.choosing.unread.pop_front() {
             let wanted = sequence.choosing.logprobs.unwrap_or_default();
-            before.keep(&mixture.mix);
+            before.keep(mixture);
             let score = self.score(sequence, before, id, wanted);
             self.read(sequence, id, score);
             return Ok(Step::Prefill);
         }
-        let id = self.choose(sequence, &mut mixture.mix, before)?;
+        let id = self.choose(sequence, mixture, before)?;
         workspace::lap(&mut lap, &mut spent.choose);
         sequence.gated += usize::from(sequence.turn == Turn::Primary);
         self.commit(sequence, id);
@@ -285,27 +290,29 @@ impl Ensemble {
     fn choose(
         &self,
         sequence: &mut Sequence,
-        mix: &mut [f32],
+        mixture: &mut Mixture,
         before: &mut Before,
     ) -> Result<UnionId, StepError> {
         if let Some(penalizer) = &sequence.choosing.penalizer {
-            penalizer.raise(mix);
+            penalizer.raise(mixture.masses_mut());
         }
         if let Some(matching) = &mut sequence.matching {
-            matching.mask(mix)?;
+            matching.mask(mixture.masses_mut())?;
         }
         if sequence.choosing.logprobs.is_some() {
-            before.keep(mix);
+            before.keep(mixture);
         }
         let end = self.union().end().0 as usize;
         let may_not_end = sequence.choosing.pieces < sequence.choosing.least;
-        if may_not_end && mix.iter().enumerate().any(|(index, &p)| p > 0.0 && index != end) {
-            mix[end] = 0.0;
+        let can_go_on = |mix: &[f32]| mix.iter().enumerate().any(|(id, &p)| p > 0.0 && id != end);
+        if may_not_end && can_go_on(mixture.masses()) {
+            mixture.masses_mut()[end] = 0.0;
         }
         if let Some(penalizer) = &mut sequence.choosing.penalizer {
-            penalizer.apply(mix);
+            penalizer.apply(mixture.masses_mut());
         }
-        let index = sequence.sampler.sample(mix).ok_or(StepError::NoMass)?;
+        let (mix, survey) = mixture.survey();
+        let index = sequence.sampler.sample_seen(mix, survey).ok_or(StepError::NoMass)?;
         let id = UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces"));
         let wanted = sequence.choosing.logprobs;
         sequence.choosing.score = wanted.map(|wanted| self.score(sequence, before, id, wanted));
@@ -326,15 +333,16 @@ impl Ensemble {
     }
 
     /// The mixture of those whose turn it is.
-    pub(super) fn mix(&self, sequence: &Sequence, mixture: &mut Mixture) {
+    pub(super) fn mix(&self, sequence: &Sequence, mixture: &mut Mixture, pool: &Pool) {
         if sequence.turn == Turn::Primary {
-            return mixture.fuse(Rule::Mean, &[self.voice(sequence, sequence.fusion.primary)]);
+            let primary = self.voice(sequence, sequence.fusion.primary);
+            return mixture.fuse(Rule::Mean, &[primary], pool);
         }
         let weights = sequence.weights();
         let voice =
             |member: usize| Voice { weight: weights[member], ..self.voice(sequence, member) };
         let voices: Vec<Voice<'_>> = sequence.fusion.active().map(voice).collect();
-        mixture.fuse(sequence.fusion.rule, &voices);
+        mixture.fuse(sequence.fusion.rule, &voices, pool);
     }
 
     /// One member alone.

@@ -21,7 +21,7 @@ pub use cache::{KvCache, KvFormat};
 pub use candle::{Device, DeviceError};
 pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;
-pub use kernels::Pool;
+pub use kernels::{Logits, Pool};
 
 /// The name of the instructions that models compute with on this machine.
 pub fn instructions() -> &'static str {
@@ -100,12 +100,10 @@ pub trait LanguageModel: Send + Sync {
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError>;
 }
 
-/// Logits to probabilities at temperature 1, in place; they sum to 1 within 3e-7. `None` if no
-/// logit is finite or one is not a number.
-pub fn softmax(logits: &mut [f32]) -> Option<()> {
-    let mut sound = false;
-    kernels::softmax(Isa::best(), logits, &mut sound);
-    sound.then_some(())
+/// Each row's logits to probabilities, in place; they sum to 1 within 3e-7. False for a row whose
+/// largest logit is not finite, or with one that is not a number.
+pub fn softmax(pool: &Pool, rows: Vec<Logits<'_>>) -> Vec<bool> {
+    kernels::softmax(pool, Isa::best(), rows)
 }
 
 /// One sequence's share of a forward pass.

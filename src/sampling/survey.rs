@@ -1,60 +1,96 @@
 //! What a draw has to know of a whole vocabulary, in one pass each, compiled for the machine's
 //! instructions.
 
-use crate::isa::{sum_lanes, versions};
+use super::power::power;
+use crate::isa::{Isa, sum_lanes, versions};
 
 /// Masses are looked at in blocks of so many, so that those without any that counts are passed
 /// over. Pieces are in the order of their bytes: whole scripts that a text does not use stand
 /// together.
-pub(super) const BLOCK: usize = 128;
+pub(crate) const BLOCK: usize = 128;
 
 /// The largest mass of each block, and the sum of each.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Survey {
+pub(crate) struct Survey {
     pub(super) most: Vec<f32>,
     pub(super) sums: Vec<f32>,
 }
 
+/// Some neighbouring blocks of a survey.
+pub(crate) struct Blocks<'a> {
+    most: &'a mut [f32],
+    sums: &'a mut [f32],
+}
+
 impl Survey {
+    /// For so many masses, none of which has been looked at.
+    pub(crate) fn new(masses: usize) -> Self {
+        let blocks = masses.div_ceil(BLOCK);
+        Self { most: vec![0.0; blocks], sums: vec![0.0; blocks] }
+    }
+
+    /// Of all masses.
+    pub(crate) fn of(masses: &[f32]) -> Self {
+        let mut survey = Self::new(masses.len());
+        survey.parts(masses.len()).for_each(|mut part| part.look(masses));
+        survey
+    }
+
+    /// What has to be known of each `masses` of them, in order; that is a number of whole blocks,
+    /// or all.
+    pub(crate) fn parts(&mut self, masses: usize) -> impl Iterator<Item = Blocks<'_>> {
+        let blocks = masses.div_ceil(BLOCK).max(1);
+        let parts = self.most.chunks_mut(blocks).zip(self.sums.chunks_mut(blocks));
+        parts.map(|(most, sums)| Blocks { most, sums })
+    }
+
     /// The largest mass of all, 0 if there is none.
-    pub(super) fn largest(&self) -> f32 {
+    pub(crate) fn largest(&self) -> f32 {
         self.most.iter().copied().fold(0.0, f32::max)
     }
 
+    /// The place of the largest mass, of equals the first, and that mass; `None` without any.
+    pub(crate) fn first_largest(&self, masses: &[f32]) -> Option<(usize, f32)> {
+        let largest = self.largest();
+        let block = self.most.iter().position(|&most| most == largest && most > 0.0)?;
+        let within = masses[block * BLOCK..].iter().position(|&mass| mass == largest)?;
+        Some((block * BLOCK + within, largest))
+    }
+
     /// Sums of a block are kept in 32 bits, sums of those sums in 64.
-    pub(super) fn total(&self) -> f64 {
+    pub(crate) fn total(&self) -> f64 {
         self.sums.iter().map(|&sum| f64::from(sum)).sum()
     }
 }
 
-versions! {
-    /// Looks at all masses.
-    fn survey(masses: &[f32], survey: &mut Survey) {
-        survey.most.clear();
-        survey.sums.clear();
-        for block in masses.chunks(BLOCK) {
-            let (mut most, mut sums) = ([0.0; 16], [0.0; 16]);
-            for masses in block.chunks(16) {
-                for ((&mass, most), sum) in masses.iter().zip(&mut most).zip(&mut sums) {
-                    *most = if mass > *most { mass } else { *most };
-                    *sum += mass;
-                }
-            }
-            survey.most.push(largest_lane(most));
-            survey.sums.push(sum_lanes(sums));
-        }
+impl Blocks<'_> {
+    /// Looks at their masses.
+    pub(crate) fn look(&mut self, masses: &[f32]) {
+        look(Isa::best(), masses, self.most, self.sums);
     }
 }
 
-#[inline(always)]
-fn largest_lane(mut lanes: [f32; 16]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for lane in 0..width {
-            let other = lanes[lane + width];
-            lanes[lane] = if other > lanes[lane] { other } else { lanes[lane] };
+versions! {
+    /// The largest mass and the sum of each block. Masses are not negative.
+    fn look(masses: &[f32], most: &mut [f32], sums: &mut [f32]) {
+        for (block, (most, sum)) in masses.chunks(BLOCK).zip(most.iter_mut().zip(sums)) {
+            // Numbers that are not negative are in the order of their bits.
+            let (mut bits, mut lanes) = ([0_i32; 16], [0.0; 16]);
+            let (wide, rest) = block.as_chunks::<16>();
+            for masses in wide {
+                for lane in 0..16 {
+                    bits[lane] = bits[lane].max(masses[lane].to_bits().cast_signed());
+                    lanes[lane] += masses[lane];
+                }
+            }
+            for (lane, &mass) in rest.iter().enumerate() {
+                bits[lane] = bits[lane].max(mass.to_bits().cast_signed());
+                lanes[lane] += mass;
+            }
+            *most = f32::from_bits(bits.into_iter().fold(0, i32::max).cast_unsigned());
+            *sum = sum_lanes(lanes);
         }
     }
-    lanes[0]
 }
 
 /// How masses are tempered: scaled, raised to a power, and cut.
@@ -68,79 +104,45 @@ pub(super) struct Temper {
     pub(super) least: f32,
 }
 
-versions! {
-    /// Tempers `masses` into `out`, and makes the survey's sums those of what comes out. Blocks
-    /// that come to nothing are left as they were in `out`; their sums are 0.
-    fn temper(how: Temper, masses: &[f32], survey: &mut Survey, out: &mut [f32]) {
-        let Temper { scale, exponent, cut, least } = how;
-        let blocks = masses.chunks(BLOCK).zip(out.chunks_mut(BLOCK));
-        for ((masses, out), (most, sum)) in
-            blocks.zip(survey.most.iter().zip(&mut survey.sums))
-        {
-            *sum = 0.0;
-            if most * scale < cut {
-                continue;
-            }
-            let mut sums = [0.0; 16];
-            for (masses, out) in masses.chunks(16).zip(out.chunks_mut(16)) {
-                for ((&mass, out), sum) in masses.iter().zip(out).zip(&mut sums) {
-                    let scaled = mass * scale;
-                    let raised = if exponent == 1.0 { scaled } else { power(scaled, exponent) };
-                    *out = if scaled < cut || raised < least { 0.0 } else { raised };
-                    *sum += *out;
-                }
-            }
-            *sum = sum_lanes(sums);
-        }
+impl Temper {
+    /// As they are.
+    pub(super) const NOT: Self = Self { scale: 1.0, exponent: 1.0, cut: 0.0, least: 0.0 };
+
+    #[inline(always)]
+    pub(super) fn of(self, mass: f32) -> f32 {
+        let scaled = mass * self.scale;
+        let raised = if self.exponent == 1.0 { scaled } else { power(scaled, self.exponent) };
+        if scaled < self.cut || raised < self.least { 0.0 } else { raised }
     }
 }
 
-/// `x^y` for `x` from about 1e-30 to 1 and `y x` in the same range, to about 3e-6; 1 stays 1, and
-/// 0 comes to next to nothing. A whole vocabulary goes through it at each step, and unlike
-/// [`f32::powf`] it is compiled to vector instructions.
-#[inline(always)]
-pub(crate) fn power(x: f32, y: f32) -> f32 {
-    // x = 2^exponent * mantissa, mantissa from sqrt(1/2) to sqrt(2).
-    const SQRT_HALF: u32 = 0x3f35_04f3;
-    let bits = x.to_bits().wrapping_sub(SQRT_HALF);
-    let exponent = (bits.cast_signed() >> 23) as f32;
-    let mantissa = f32::from_bits((bits & 0x007f_ffff).wrapping_add(SQRT_HALF));
-    // log2(mantissa) as the series of the inverse hyperbolic tangent, to the ninth power.
-    let s = (mantissa - 1.0) / (mantissa + 1.0);
-    let t = s * s;
-    let series = (((t / 9.0 + 1.0 / 7.0) * t + 1.0 / 5.0) * t + 1.0 / 3.0) * t + 1.0;
-    let power = y * (exponent + 2.0 * std::f32::consts::LOG2_E * s * series);
-    // 2^power: the whole part to the exponent, the rest by the series of e^x to the sixth power.
-    const ROUND: f32 = 12_582_912.0;
-    let shifted = power.max(-126.0) + ROUND;
-    let r = (power.max(-126.0) - (shifted - ROUND)) * std::f32::consts::LN_2;
-    let mut series = 1.0 / 720.0;
-    for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        series = series * r + c;
+versions! {
+    /// Makes the survey's sums those of the tempered masses.
+    fn temper(how: Temper, masses: &[f32], survey: &mut Survey) {
+        let blocks = survey.most.iter().zip(&mut survey.sums);
+        for (block, (most, sum)) in masses.chunks(BLOCK).zip(blocks) {
+            *sum = 0.0;
+            if most * how.scale < how.cut {
+                continue;
+            }
+            let mut lanes = [0.0; 16];
+            let (wide, rest) = block.as_chunks::<16>();
+            for masses in wide {
+                for lane in 0..16 {
+                    lanes[lane] += how.of(masses[lane]);
+                }
+            }
+            for (lane, &mass) in rest.iter().enumerate() {
+                lanes[lane] += how.of(mass);
+            }
+            *sum = sum_lanes(lanes);
+        }
     }
-    let whole = shifted.to_bits().wrapping_sub(ROUND.to_bits()) << 23;
-    f32::from_bits(series.to_bits().wrapping_add(whole))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Isa;
-
-    #[test]
-    fn the_fast_power_is_close_to_the_exact_one() {
-        for y in [0.5_f32, 1.0, 1.0 / 0.7, 2.0, 5.0] {
-            assert_eq!(power(1.0, y), 1.0);
-            for i in 0..20_000 {
-                let x = (-i as f32 * 1e-3).exp();
-                let exact = f64::from(x).powf(f64::from(y));
-                if exact > 1e-30 {
-                    let error = (f64::from(power(x, y)) / exact - 1.0).abs();
-                    assert!(error < 1e-5, "{x}^{y}: {error}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn every_instruction_set_sees_and_tempers_the_same() {
@@ -148,12 +150,12 @@ mod tests {
             let masses: Vec<f32> =
                 (0..len).map(|i| (-(((i * 7919) % 977) as f32) * 0.04).exp()).collect();
             let all = |isa: Isa, exponent: f32| -> Vec<u32> {
-                let (mut seen, mut out) = (Survey::default(), vec![0.0; len]);
-                survey(isa, &masses, &mut seen);
+                let mut seen = Survey::new(len);
+                look(isa, &masses, &mut seen.most, &mut seen.sums);
                 let before = seen.sums.clone();
                 let how = Temper { scale: 1.0 / seen.largest(), exponent, cut: 1e-9, least: 1e-12 };
-                temper(isa, how, &masses, &mut seen, &mut out);
-                let all = [seen.most, before, seen.sums, out].concat();
+                temper(isa, how, &masses, &mut seen);
+                let all = [seen.most, before, seen.sums].concat();
                 all.into_iter().map(f32::to_bits).collect()
             };
             for isa in Isa::all() {
@@ -169,10 +171,22 @@ mod tests {
         let mut masses = vec![0.25; 2 * BLOCK + 3];
         masses[BLOCK + 77] = 2.0;
         masses[2 * BLOCK + 2] = 0.5;
-        let mut seen = Survey::default();
-        survey(Isa::best(), &masses, &mut seen);
+        let seen = Survey::of(&masses);
         assert_eq!(seen.most, [0.25, 2.0, 0.5]);
         assert_eq!(seen.sums, [32.0, 33.75, 1.0]);
         assert_eq!((seen.largest(), seen.total()), (2.0, 66.75));
+    }
+
+    #[test]
+    fn tempered_sums_are_those_of_the_tempered_masses() {
+        let masses: Vec<f32> = (0..1000).map(|i| (-(i as f32) * 0.03).exp()).collect();
+        let mut seen = Survey::of(&masses);
+        let how = Temper { scale: 1.0, exponent: 1.0 / 0.7, cut: 1e-9, least: 1e-12 };
+        temper(Isa::best(), how, &masses, &mut seen);
+        for (block, &sum) in masses.chunks(BLOCK).zip(&seen.sums) {
+            let exact: f64 = block.iter().map(|&mass| f64::from(how.of(mass))).sum();
+            assert!((f64::from(sum) - exact).abs() <= 1e-6 * exact, "{sum} {exact}");
+        }
+        assert_eq!(seen.sums.last(), Some(&0.0), "what is cut has no mass");
     }
 }

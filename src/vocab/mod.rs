@@ -2,8 +2,11 @@
 //!
 //! Pure: ids, bytes and f32 slices. No tensors, no threads, no `String` for tokens.
 
+mod by_piece;
 mod map_file;
 mod summary;
+
+use by_piece::ByPiece;
 
 pub use map_file::{Fingerprint, MapError};
 pub use summary::{MemberShare, VocabSummary};
@@ -39,6 +42,7 @@ pub struct VocabMap {
     to_union: Vec<u32>,
     /// The tokens that are mapped nowhere.
     nowhere: Vec<u32>,
+    by_piece: ByPiece,
     /// The number of the union's pieces.
     size: usize,
 }
@@ -97,7 +101,8 @@ impl VocabMap {
     /// `to_union` has ids below `size` and [`NOWHERE`].
     fn new(to_union: Vec<u32>, size: usize) -> Self {
         let nowhere = (0..).zip(&to_union).filter(|&(_, &id)| id == NOWHERE);
-        Self { nowhere: nowhere.map(|(token, _)| token).collect(), to_union, size }
+        let nowhere = nowhere.map(|(token, _)| token).collect();
+        Self { nowhere, by_piece: ByPiece::new(&to_union, size), to_union, size }
     }
 
     /// The number of the member's logits that this map covers.
@@ -114,27 +119,24 @@ impl VocabMap {
         (id != NOWHERE).then_some(UnionId(id))
     }
 
-    /// `mix[union] = weight * (sum of probs[token])`, 0 for pieces without a token.
-    ///
-    /// # Panics
-    /// If `probs` is not as long as the map, or `mix` not as the union.
-    pub fn project(&self, probs: &[f32], weight: f32, mix: &mut [f32]) {
-        mix.fill(0.0);
-        self.project_into(probs, weight, mix);
-    }
-
     /// `mix[union] += weight * probs[token]`, tokens of a piece in id order.
     ///
     /// # Panics
     /// If `probs` is not as long as the map, or `mix` not as the union.
     pub fn project_into(&self, probs: &[f32], weight: f32, mix: &mut [f32]) {
-        assert_eq!(probs.len(), self.to_union.len(), "one probability a logit");
         assert_eq!(mix.len(), self.size, "one entry a piece");
-        for (&p, &id) in probs.iter().zip(&self.to_union) {
-            if id != NOWHERE {
-                mix[id as usize] += weight * p;
-            }
-        }
+        self.project_part(probs, weight, 0, mix);
+    }
+
+    /// As [`Self::project_into`], for the pieces from `from` on that `part` has room for: the same
+    /// bits, however the union is divided.
+    ///
+    /// # Panics
+    /// If `probs` is not as long as the map, or the union has not so many pieces.
+    pub fn project_part(&self, probs: &[f32], weight: f32, from: usize, part: &mut [f32]) {
+        assert_eq!(probs.len(), self.to_union.len(), "one probability a logit");
+        assert!(from + part.len() <= self.size, "no more entries than pieces");
+        self.by_piece.add(probs, weight, from, part);
     }
 
     /// What the tokens of one piece have together.
@@ -234,26 +236,32 @@ mod tests {
     }
 
     #[test]
-    fn projecting_alone_after_another_and_piece_by_piece_are_the_same() {
+    fn projecting_whole_in_parts_and_token_by_token_are_the_same() {
         // The last member has few of the pieces.
         let words: Vec<String> = (0..40).map(|i| format!("w{}", i * 17 % 40)).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(["w5", "w5"]).collect();
         let members =
             [pieces(&words), pieces(&["w3", "<pad>", "w3", "<end>", "w7", "<end>", "<end>"])];
         let (union, maps) = UnionVocab::build(&members);
+        let start = 0.125;
         for map in &maps {
             let probs: Vec<f32> = (0..map.len()).map(|i| 0.37 / (i as f32 + 1.3)).collect();
-            let mut expected = vec![0.0; union.size()];
+            let mut expected = vec![start; union.size()];
             for (token, p) in (0..).zip(&probs) {
                 if let Some(id) = map.get(TokenId(token)) {
                     expected[id.0 as usize] += 0.7 * p;
                 }
             }
-            let (mut alone, mut added) = (vec![f32::NAN; union.size()], vec![0.0; union.size()]);
-            map.project(&probs, 0.7, &mut alone);
-            map.project_into(&probs, 0.7, &mut added);
-            assert_eq!(alone, expected);
-            assert_eq!(added, expected);
+            let mut whole = vec![start; union.size()];
+            map.project_into(&probs, 0.7, &mut whole);
+            assert_eq!(whole, expected);
+            for size in [1, 7, 16, 100] {
+                let mut parts = vec![start; union.size()];
+                for (index, part) in parts.chunks_mut(size).enumerate() {
+                    map.project_part(&probs, 0.7, index * size, part);
+                }
+                assert_eq!(parts, expected, "in parts of {size}");
+            }
         }
     }
 

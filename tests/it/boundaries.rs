@@ -21,11 +21,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["gguf", "isa", "mapped", "safetensors", "vocab"],
         &["tokenizers", "axum", "tokio", "serde"],
     ),
-    ("vocab", &[], &["candle_core", "axum", "tokio", "serde", "std::thread", "std::io"]),
+    ("vocab", &["isa"], &["candle_core", "axum", "tokio", "serde", "std::thread", "std::io"]),
     ("constrain", &["vocab", "sampling"], &["candle_core", "axum", "tokio"]),
     (
         "ensemble",
-        &["model", "vocab", "sampling", "tokenizer", "constrain", "gguf", "safetensors"],
+        &["isa", "model", "vocab", "sampling", "tokenizer", "constrain", "gguf", "safetensors"],
         &["axum", "tokio", "serde", "candle_core"],
     ),
     (

@@ -49,14 +49,14 @@ pub(super) fn mixed_in(ensemble: &Ensemble, mut sequence: Sequence) -> (Vec<f64>
         ensemble.forward(member, &mut [&mut sequence], &mut 100, &Prefixes::new(0));
     }
     ensemble.listen(&mut [&mut sequence], &POOL);
-    ensemble.mix(&sequence, &mut mixture);
+    ensemble.mix(&sequence, &mut mixture, &POOL);
     let one = |(state, map): (&sequence::MemberState, &VocabMap)| {
         let mut one = vec![0.0; ensemble.union().size()];
         map.project_into(&state.probs, 1.0, &mut one);
         one.into_iter().map(f64::from).collect()
     };
     let ones = sequence.states.iter().zip(ensemble.maps()).map(one).collect();
-    (mixture.mix.iter().map(|&mass| f64::from(mass)).collect(), ones)
+    (mixture.masses().iter().map(|&mass| f64::from(mass)).collect(), ones)
 }
 
 /// What the rule's definition says, in 64 bits and not yet scaled.

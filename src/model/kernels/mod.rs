@@ -37,6 +37,7 @@ pub(super) use attention::{Attention, BLOCK, Query, attend};
 pub(super) use elementwise::{add, gate_and_quantize, norm, norm_and_quantize, quantize};
 pub(super) use kept::{Numbers, group, quantize_group};
 pub use pool::Pool;
+pub use softmax::Logits;
 pub(super) use softmax::softmax;
 pub(super) use weights::{Dtype, Weights};
 

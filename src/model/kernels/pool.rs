@@ -105,12 +105,17 @@ impl Pool {
     /// pool that is busy (another thread's job, or called from within a job) leaves all of it to
     /// the caller. A panic of a task stops the job and goes on in the caller.
     pub fn run(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+        if tasks <= 1 {
+            // No job, so that what the one task runs may be one.
+            (0..tasks).for_each(body);
+            return;
+        }
         let turn = match self.owner.shared.turn.try_lock() {
             Ok(turn) => Some(turn),
             Err(std::sync::TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
             Err(std::sync::TryLockError::WouldBlock) => None,
         };
-        if tasks <= 1 || self.owner.workers.is_empty() || turn.is_none() {
+        if self.owner.workers.is_empty() || turn.is_none() {
             (0..tasks).for_each(body);
             return;
         }
@@ -297,6 +302,28 @@ mod tests {
                 thread::sleep(Duration::from_millis(2));
             }
         }
+    }
+
+    #[test]
+    fn a_task_alone_leaves_the_threads_to_what_it_runs() {
+        let pool = pool(2);
+        let here = thread::current().id();
+        let helped = AtomicBool::new(false);
+        pool.run(1, &|_| {
+            // Ends when the other thread has taken part, or for good if it never will.
+            pool.run(2, &|_| {
+                if thread::current().id() != here {
+                    helped.store(true, Ordering::Relaxed);
+                }
+                for _ in 0..2000 {
+                    if helped.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        });
+        assert!(helped.into_inner());
     }
 
     #[test]
