@@ -11,6 +11,7 @@ use tutti::{
 };
 
 use crate::{
+    model::{forward, in_a_batch, tokens},
     real,
     tiny::{LLAMA, QWEN2, Shape, Tiny},
 };
@@ -21,22 +22,6 @@ fn decoder(gguf: &Gguf) -> Decoder {
 
 fn on_candle(gguf: &Gguf) -> std::sync::Arc<dyn LanguageModel> {
     Device::Candle(candle_core::Device::Cpu).place(decoder(gguf)).unwrap()
-}
-
-fn forward(
-    model: &dyn LanguageModel,
-    cache: &mut KvCache,
-    tokens: &[TokenId],
-    want: Want,
-) -> Vec<f32> {
-    let mut logits = Vec::new();
-    model.forward(&mut [Row { cache, tokens, want, logits: &mut logits }]).unwrap();
-    logits
-}
-
-fn tokens(count: usize, salt: usize, vocab: usize) -> Vec<TokenId> {
-    let id = |i: usize| (i * i * 31 + i * 7 + salt * 13) % vocab;
-    (0..count).map(|i| TokenId(u32::try_from(id(i)).unwrap())).collect()
 }
 
 /// The largest difference, and the mean one, relative to the spread of the logits.
@@ -151,18 +136,7 @@ fn calls_batches_copies_and_rollbacks_matter_to_rounding_only() {
             assert_same(&forward(model, cache, rest, Want::Last), last, "after a rollback");
         }
 
-        let mut caches = [(); 4].map(|()| model.new_cache());
-        forward(model, &mut caches[1], &text[..68], Want::Nothing);
-        let mut logits = [(); 4].map(|()| vec![1.0; 7]);
-        let others = [tokens(3, 2, vocab), text[68..].to_vec(), tokens(1, 3, vocab), text.clone()];
-        let wants = [Want::All, Want::Last, Want::Nothing, Want::All];
-        let mut rows: Vec<Row<'_>> = caches
-            .iter_mut()
-            .zip(&mut logits)
-            .zip(others.iter().zip(wants))
-            .map(|((cache, logits), (tokens, want))| Row { cache, tokens, want, logits })
-            .collect();
-        model.forward(&mut rows).unwrap();
+        let logits = in_a_batch(model, &text);
         assert_same(&logits[1], last, "in a batch");
         assert_same(&logits[3], &whole, "in a batch");
         assert_eq!((logits[0].len(), logits[2].len()), (3 * vocab, 0));

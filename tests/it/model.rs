@@ -24,7 +24,7 @@ fn pool(threads: usize) -> Pool {
 }
 
 pub(crate) fn forward(
-    model: &Decoder,
+    model: &dyn LanguageModel,
     cache: &mut KvCache,
     tokens: &[TokenId],
     want: Want,
@@ -231,7 +231,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|logit| logit.to_bits()).collect()
 }
 
-fn tokens(count: usize, salt: usize, vocab: usize) -> Vec<TokenId> {
+pub(crate) fn tokens(count: usize, salt: usize, vocab: usize) -> Vec<TokenId> {
     (0..count)
         .map(|i| TokenId(u32::try_from((i * i * 31 + i * 7 + salt * 13) % vocab).unwrap()))
         .collect()
@@ -281,24 +281,30 @@ fn assert_cuts_do_not_matter_to(alone: &Decoder, model: &Decoder, count: usize) 
         assert_eq!(bits(&forward(model, cache, rest, Want::Last)), last, "after a rollback");
     }
 
-    // Rows of unequal length, of which the second is ours.
+    let logits = in_a_batch(model, &text);
+    assert_eq!(bits(&logits[1]), last, "in a batch");
+    assert_eq!(bits(&logits[3]), whole, "in a batch");
+    assert_eq!([logits[0].len(), logits[2].len()], [3 * vocab, 0]);
+    whole
+}
+
+/// What rows of unequal length are given in one call: the second the last logits of `text`, half of
+/// which it has read before, the fourth all of them.
+pub(crate) fn in_a_batch(model: &dyn LanguageModel, text: &[TokenId]) -> [Vec<f32>; 4] {
+    let (vocab, half) = (model.vocab_size(), text.len() / 2);
     let mut caches = [(); 4].map(|()| model.new_cache());
     forward(model, &mut caches[1], &text[..half], Want::Nothing);
-    let mut logits = [(); 4].map(|()| Vec::new());
-    let others = [tokens(3, 2, vocab), text[half..].to_vec(), tokens(1, 3, vocab), text.clone()];
+    let mut logits = [(); 4].map(|()| vec![1.0; 7]);
+    let texts = [tokens(3, 2, vocab), text[half..].to_vec(), tokens(1, 3, vocab), text.to_vec()];
     let wants = [Want::All, Want::Last, Want::Nothing, Want::All];
     let mut rows: Vec<Row<'_>> = caches
         .iter_mut()
         .zip(&mut logits)
-        .zip(others.iter().zip(wants))
+        .zip(texts.iter().zip(wants))
         .map(|((cache, logits), (tokens, want))| Row { cache, tokens, want, logits })
         .collect();
     model.forward(&mut rows).unwrap();
-    assert_eq!(bits(&logits[1]), last, "in a batch");
-    assert_eq!(bits(&logits[3]), whole, "in a batch");
-    assert_eq!(logits[0].len(), 3 * vocab);
-    assert!(logits[2].is_empty());
-    whole
+    logits
 }
 
 #[test]
