@@ -118,9 +118,8 @@ impl Sampler {
     fn temper<'a>(&self, probs: &'a [f32], survey: &'a mut Survey) -> Urn<'a> {
         let least = self.params.min_p.max(f32::EPSILON / 2.0 / probs.len() as f32);
         let exponent = 1.0 / self.params.temperature;
-        // What a first cut drops, the power would put below `least`.
         let cut = if exponent == 1.0 { least } else { least.powf(self.params.temperature) * 0.999 };
-        let how = Temper { scale: 1.0 / survey.largest(), exponent, cut, least };
+        let how = Temper { scale: 1.0 / survey.largest(), exponent, least, cut };
         survey::temper(Isa::best(), how, probs, survey);
         Urn { probs, how, survey }
     }

@@ -216,21 +216,32 @@ struct Power {
 
 impl Power {
     fn fuse(self, voices: &[Voice<'_>], from: usize, out: &mut [f32]) {
-        let (mut all, mut one) = ([0.0; PART], [0.0; PART]);
-        let (all, one) = (&mut all[..out.len()], &mut one[..out.len()]);
-        mean(voices, from, all);
-        out.fill(0.0);
+        let mut mean = [0.0; PART];
+        let mean = &mut mean[..out.len()];
+        let mut ones = vec![0.0; voices.len() * out.len()];
         let isa = Isa::best();
-        for &voice in voices {
-            mean(&[Voice { weight: 1.0, ..voice }], from, one);
-            let floored = Floored { one, mean: all, floor: self.floor };
+        for (voice, one) in voices.iter().zip(ones.chunks_exact_mut(out.len())) {
+            voice.map.project_part(voice.probs, 1.0, from, one);
+            add_share(isa, voice.weight, one, mean);
+        }
+        out.fill(0.0);
+        for (voice, one) in voices.iter().zip(ones.chunks_exact(out.len())) {
+            let floored = Floored { one, mean, floor: self.floor };
             if self.exponent == 0.0 {
                 add_logs(isa, floored, voice.weight, out);
             } else {
                 add_powers(isa, floored, voice.weight, self.exponent, out);
             }
         }
-        root(isa, self.exponent, all, out);
+        root(isa, self.exponent, mean, out);
+    }
+}
+
+versions! {
+    fn add_share(weight: f32, one: &[f32], mean: &mut [f32]) {
+        for (mean, &mass) in mean.iter_mut().zip(one) {
+            *mean += weight * mass;
+        }
     }
 }
 

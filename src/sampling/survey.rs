@@ -98,21 +98,21 @@ versions! {
 pub(super) struct Temper {
     pub(super) scale: f32,
     pub(super) exponent: f32,
-    /// Scaled masses below this become 0.
-    pub(super) cut: f32,
-    /// So do tempered masses below this.
+    /// Tempered masses below this become 0.
     pub(super) least: f32,
+    /// What is less than this when scaled is so when tempered too, and need not be looked at.
+    pub(super) cut: f32,
 }
 
 impl Temper {
     /// As they are.
-    pub(super) const NOT: Self = Self { scale: 1.0, exponent: 1.0, cut: 0.0, least: 0.0 };
+    pub(super) const NOT: Self = Self { scale: 1.0, exponent: 1.0, least: 0.0, cut: 0.0 };
 
     #[inline(always)]
     pub(super) fn of(self, mass: f32) -> f32 {
         let scaled = mass * self.scale;
         let raised = if self.exponent == 1.0 { scaled } else { power(scaled, self.exponent) };
-        if scaled < self.cut || raised < self.least { 0.0 } else { raised }
+        if raised < self.least { 0.0 } else { raised }
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
                 let mut seen = Survey::new(len);
                 look(isa, &masses, &mut seen.most, &mut seen.sums);
                 let before = seen.sums.clone();
-                let how = Temper { scale: 1.0 / seen.largest(), exponent, cut: 1e-9, least: 1e-12 };
+                let how = Temper { scale: 1.0 / seen.largest(), exponent, least: 1e-9, cut: 1e-12 };
                 temper(isa, how, &masses, &mut seen);
                 let all = [seen.most, before, seen.sums].concat();
                 all.into_iter().map(f32::to_bits).collect()
@@ -181,7 +181,12 @@ mod tests {
     fn tempered_sums_are_those_of_the_tempered_masses() {
         let masses: Vec<f32> = (0..1000).map(|i| (-(i as f32) * 0.03).exp()).collect();
         let mut seen = Survey::of(&masses);
-        let how = Temper { scale: 1.0, exponent: 1.0 / 0.7, cut: 1e-9, least: 1e-12 };
+        let how = Temper {
+            scale: 1.0,
+            exponent: 1.0 / 0.7,
+            least: 1e-9,
+            cut: 1e-9_f32.powf(0.7) * 0.999,
+        };
         temper(Isa::best(), how, &masses, &mut seen);
         for (block, &sum) in masses.chunks(BLOCK).zip(&seen.sums) {
             let exact: f64 = block.iter().map(|&mass| f64::from(how.of(mass))).sum();
