@@ -45,6 +45,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("report", &["engine", "sampling", "tokenizer", "constrain"], &["axum", "candle_core"]),
     (
+        "eval",
+        &["report", "engine", "sampling", "tokenizer", "constrain"],
+        &["axum", "candle_core", "tokenizers", "clap"],
+    ),
+    (
         "server",
         &["report", "engine", "sampling", "tokenizer", "constrain"],
         &["candle_core", "tokenizers", "llguidance"],

@@ -7,6 +7,7 @@ mod bench;
 mod boundaries;
 mod composed;
 mod damaged;
+mod data_sets;
 mod desk;
 mod devices;
 mod duet;
