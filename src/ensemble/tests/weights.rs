@@ -122,7 +122,8 @@ fn what_is_told_of_a_piece_has_the_weights_of_its_place() {
     for weights in FOLLOWING {
         let ensemble = following(two(3), weights);
         let mut sequence =
-            Sequence::new(&ensemble, prompts(&ensemble, "ab c abc. a b"), sampled(3), None).unwrap();
+            Sequence::new(&ensemble, prompts(&ensemble, "ab c abc. a b"), sampled(3), None)
+                .unwrap();
         sequence.tell(Logprobs { members: true, ..Logprobs::default() });
         let mut moved = 0;
         for _ in 0..20 {
