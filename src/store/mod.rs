@@ -25,6 +25,7 @@ mod disk;
 mod error;
 mod hub;
 mod manifest;
+mod repository;
 mod wheels;
 
 use std::fs;
@@ -39,6 +40,7 @@ pub use manifest::{
     Content, Existing, HubFile, Manifest, ModelFile, Source, WheelPart, data_sets, find, manifests,
     write,
 };
+pub use repository::{Address, Listed, Repository};
 
 use disk::{Goal, cannot};
 use hub::Hub;
@@ -199,6 +201,14 @@ impl Store {
             }
         }
         Ok(folder)
+    }
+
+    /// Looks at a repository of the Hugging Face Hub.
+    ///
+    /// # Errors
+    /// If the hub cannot be reached, or has no such repository for this user.
+    pub fn repository(&self, address: &Address) -> Result<Repository, StoreError> {
+        Repository::ask(&self.hub, address)
     }
 
     /// A file on this machine as one of a manifest, which says to use it where it lies. It is read
