@@ -17,6 +17,7 @@ mod folder;
 mod golden;
 mod model;
 mod npm;
+mod openings;
 mod real;
 mod report;
 mod scores;
