@@ -6,6 +6,7 @@
 //! A *task* is samples, a solver that asks a model about each, and a scorer of what it answers.
 
 pub mod data;
+pub mod plot;
 pub mod program;
 pub mod sample;
 pub mod sandbox;
