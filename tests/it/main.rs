@@ -9,6 +9,7 @@ mod damaged;
 mod devices;
 mod duet;
 mod engine;
+mod eval;
 mod folder;
 mod golden;
 mod model;
