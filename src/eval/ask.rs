@@ -78,7 +78,7 @@ impl Asker {
         text: &str,
     ) -> Result<Scored, GenerateError> {
         let mut readings: Vec<Reading> = Vec::new();
-        for tokenizer in &system.tokenizers {
+        for tokenizer in &system.vocabularies {
             let reading = self.reading(system, tokenizer, context, text)?;
             if !readings.contains(&reading) {
                 readings.push(reading);

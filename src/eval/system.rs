@@ -19,7 +19,7 @@ pub struct System {
     pub members: Vec<String>,
     /// The models, each of them known to the engine by its name, whose tokens a text can be cut
     /// into; one for all that share a vocabulary.
-    pub tokenizers: Vec<String>,
+    pub vocabularies: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,25 +61,25 @@ impl System {
         card: &ModelCard,
         primary: Option<&str>,
     ) -> Result<Self, GenerateError> {
-        let mut tokenizers: Vec<String> = Vec::new();
+        let mut vocabularies: Vec<String> = Vec::new();
         for member in &card.members {
             let pieces = engine.union(member)?.pieces();
             let shares = |other: &String| engine.union(other).is_ok_and(|u| u.pieces() == pieces);
-            if !tokenizers.iter().any(shares) {
-                tokenizers.push(member.clone());
+            if !vocabularies.iter().any(shares) {
+                vocabularies.push(member.clone());
             }
         }
         let mut members = card.members.clone();
         members.sort_by_key(|member| Some(member.as_str()) != primary);
         let names = (card.name.as_str(), card.fusion.as_str());
-        Ok(Self::plain(Role::Ensemble, names, members, tokenizers))
+        Ok(Self::plain(Role::Ensemble, names, members, vocabularies))
     }
 
     fn plain(
         role: Role,
         (name, described): (&str, &str),
         members: Vec<String>,
-        tokenizers: Vec<String>,
+        vocabularies: Vec<String>,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -88,13 +88,13 @@ impl System {
             fusion: FusionRequest::default(),
             described: described.to_owned(),
             members,
-            tokenizers,
+            vocabularies,
         }
     }
 
     /// What is told of a text's probability is a bound, for it can be cut in more than one way.
     pub fn is_bound(&self) -> bool {
-        self.tokenizers.len() > 1
+        self.vocabularies.len() > 1
     }
 
     /// The ensemble in each of the other ways.
