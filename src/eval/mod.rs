@@ -13,6 +13,8 @@
 //! | [`ask`] | scores texts and writes them, through the engine |
 //! | [`lattice`] | the probability of a text under an ensemble: what it is and what is computed |
 //! | [`task`] | how samples are asked and scored |
+//! | [`program`] | from an answer to the program that tests it |
+//! | [`sandbox`] | runs such a program where it can do no harm |
 //! | [`run`] | every system on the same samples, in which order |
 //! | [`log`] | keeps what is finished, for a run that goes on and for all that is told of it |
 //! | [`summary`] | figures, verdicts and costs from a log |
@@ -23,8 +25,10 @@ pub mod ask;
 pub mod data;
 pub mod lattice;
 pub mod log;
+pub mod program;
 pub mod run;
 pub mod sample;
+pub mod sandbox;
 pub mod stats;
 pub mod summary;
 mod system;

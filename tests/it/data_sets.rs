@@ -2,11 +2,18 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
+use flate2::read::GzDecoder;
 use tutti::{
-    eval::{Item, Sample, data},
+    eval::{
+        Item, Sample, data,
+        program::{Answer, Problem, program},
+        sandbox::{Limits, Outcome, Sandbox},
+    },
     store::{self, Bars, Options, Store},
 };
 
@@ -72,4 +79,40 @@ fn the_texts_are_of_eight_kinds() {
     let groups = groups(&texts);
     assert_eq!((groups.len(), groups.values().max()), (8, Some(&50)), "{groups:?}");
     assert!(groups.contains_key("wikipedia"), "{groups:?}");
+}
+
+/// HumanEval's own solutions, by the sample's id.
+fn solutions(path: &Path) -> BTreeMap<String, String> {
+    let rows = BufReader::new(GzDecoder::new(File::open(path).unwrap())).lines();
+    let solution = |row: String| {
+        let row: serde_json::Value = serde_json::from_str(&row).unwrap();
+        let text = |field: &str| row[field].as_str().unwrap().to_owned();
+        (text("task_id"), text("canonical_solution"))
+    };
+    rows.map(|row| solution(row.unwrap())).collect()
+}
+
+#[test]
+fn the_programs_of_those_who_know_pass_and_empty_ones_fail() {
+    // Where there is no sandbox it is refused, which its own tests look at.
+    let Ok(sandbox) = Sandbox::find() else { return };
+    let (samples, path) = samples("humaneval");
+    let solutions = solutions(&path);
+    let (mut completed, mut answered, mut empty) = (0, 0, 0);
+    for (number, sample) in samples.iter().enumerate() {
+        let Item::Program { prompt, tests, entry_point } = &sample.item else { panic!() };
+        let solution = &solutions[&sample.id];
+        let passes = |answer| {
+            let program = program(&Problem { prompt, tests, entry_point }, answer);
+            sandbox.run(&program, &Limits::default()).unwrap() == Outcome::Passed
+        };
+        completed += u32::from(passes(Answer::Completion(solution)));
+        // A tenth of a second each: not all of them three times.
+        if number % 8 == 0 {
+            let chat = format!("Here it is:\n```python\n{prompt}{solution}```\nIt passes.");
+            answered += u32::from(passes(Answer::Chat(&chat)));
+            empty += u32::from(passes(Answer::Completion("    pass")));
+        }
+    }
+    assert_eq!((completed, answered, empty), (164, 21, 0));
 }
