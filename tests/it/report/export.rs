@@ -4,9 +4,8 @@ use serde_json::Value;
 use tutti::report::{Done, Plan, PlannedSection, Report, ReportRequest, export::Format, write};
 
 use super::{
-    is_synthesis, own_section, plan_of, request,
-    scripted::{Act, Scripted},
-    text_on, with_sections, written,
+    acts::{Act, acting},
+    is_synthesis, own_section, plan_of, request, text_on, with_sections, written,
 };
 
 /// A report whose only section says `text`.
@@ -20,7 +19,7 @@ async fn saying(text: &str) -> Report {
         }],
     };
     let text = text.to_owned();
-    let engine = Scripted::new(move |_, _| Act::say(text.clone()));
+    let engine = acting(move |_, _| Act::say(text.clone()));
     let request = ReportRequest { plan: Some(plan), ..request() };
     write(engine, &request, Done::default(), &mut |_| ()).await.unwrap()
 }
@@ -41,8 +40,8 @@ async fn the_front_matter_is_yaml_without_times() {
         "title: \"Scaling Laws\"",
         "topic: \"Create a report on LLM scaling laws\"",
         "model: \"duet\"",
-        "members: [\"first\", \"second\"]",
-        "fusion: \"first + second, rule mean\"",
+        "members: [\"alpha\", \"beta\"]",
+        "fusion: \"alpha + beta, rule mean\"",
         "seed: 7",
         "sections: 3",
         "missing: 0",
@@ -54,7 +53,7 @@ async fn the_front_matter_is_yaml_without_times() {
 
 #[tokio::test]
 async fn the_contents_lead_to_every_part_once() {
-    let engine = Scripted::new(|_, request| {
+    let engine = acting(|_, request| {
         if request.constraint.is_some() {
             Act::say(plan_of(&["What's new?", "Conclusions", "C [x] 数据"]).to_string())
         } else {
@@ -81,7 +80,7 @@ async fn the_contents_lead_to_every_part_once() {
 
 #[tokio::test]
 async fn a_plan_with_its_own_introduction_gets_no_second_one() {
-    let engine = Scripted::new(|_, request| {
+    let engine = acting(|_, request| {
         if request.constraint.is_some() {
             Act::say(plan_of(&["Introduction to it", "Data", "Conclusions"]).to_string())
         } else {
