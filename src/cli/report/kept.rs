@@ -18,7 +18,7 @@ use super::{WHOLE, write::exit_code};
 pub(crate) struct ExportArgs {
     /// A report's id, or the beginning of it
     id: String,
-    /// md, html or json [default: what the file's name says, else md]
+    /// md, html, json, docx or pdf [default: what the file's name says, else md]
     #[arg(long)]
     format: Option<Format>,
     /// The document to write, `-` for the standard output [default: report.FORMAT]
@@ -88,6 +88,7 @@ pub(super) fn export(runs: &Runs, args: &ExportArgs) -> anyhow::Result<u8> {
         (None, Some(out)) if out != Path::new("-") => Format::of(out)?,
         _ => Format::Md,
     };
+    format.check()?;
     let default = || format!("report.{}", format.extension()).into();
     let out = args.out.clone().unwrap_or_else(default);
     if out == Path::new("-") {

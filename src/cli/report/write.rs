@@ -62,7 +62,7 @@ pub(crate) struct ResumeArgs {
 
 #[derive(clap::Args)]
 struct Output {
-    /// The document to write, as .md, .html or .json; one that is there is replaced
+    /// The document to write, as .md, .html, .json, .docx or .pdf; one that is there is replaced
     /// when the new one is complete
     #[arg(long, value_name = "FILE", default_value = "report.md")]
     out: PathBuf,
@@ -172,7 +172,7 @@ pub(super) fn exit_code(report: &Report) -> u8 {
 
 impl Output {
     fn check(&self) -> anyhow::Result<()> {
-        self.format()?;
+        self.format()?.check()?;
         Ok(report::check_destination(&self.out)?)
     }
 
