@@ -5,25 +5,13 @@ use std::fmt::Write as _;
 use pulldown_cmark::html;
 
 use super::{escaped, events, facts, missing};
-use crate::report::{Report, Section, language};
+use crate::report::{Plan, Report, Section, language};
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 pub(super) fn document(report: &Report) -> String {
     let headings = language::headings(&report.plan.language);
-    let direction = if language::is_right_to_left(headings.code) { "rtl" } else { "ltr" };
-    let title = escaped(&report.plan.title);
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"{}\" dir=\"{direction}\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"generator\" content=\"tutti {}\">\n<title>{title}</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n<h1>{title}</h1>\n",
-        headings.code,
-        env!("CARGO_PKG_VERSION"),
-    );
-    if report.plan.title.trim() != report.topic.trim() {
-        push(&mut page, format_args!("<p class=\"topic\">{}</p>\n", escaped(&report.topic)));
-    }
+    let mut page = beginning(&report.plan, &report.topic, STYLE);
     page.push_str("</header>\n");
     if report.sections.len() > 1 {
         push(&mut page, format_args!("<nav>\n<h2>{}</h2>\n<ol>\n", headings.contents));
@@ -47,8 +35,26 @@ pub(super) fn document(report: &Report) -> String {
     page
 }
 
+/// A page in the plan's language to the end of its heading, which is left open.
+pub(super) fn beginning(plan: &Plan, topic: &str, style: &str) -> String {
+    let code = language::headings(&plan.language).code;
+    let direction = if language::is_right_to_left(code) { "rtl" } else { "ltr" };
+    let title = escaped(&plan.title);
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"{code}\" dir=\"{direction}\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"generator\" content=\"tutti {}\">\n<title>{title}</title>\n\
+         <style>\n{style}</style>\n</head>\n<body>\n<main>\n<header>\n<h1>{title}</h1>\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    if plan.title.trim() != topic.trim() {
+        push(&mut page, format_args!("<p class=\"topic\">{}</p>\n", escaped(topic)));
+    }
+    page
+}
+
 /// The part's text, or why it is missing.
-fn text(part: &Section) -> String {
+pub(super) fn text(part: &Section) -> String {
     match (part.text(), part.gap()) {
         (Some(text), _) => of_markdown(text),
         (None, fault) => {
@@ -74,6 +80,6 @@ fn footer(report: &Report) -> String {
     html
 }
 
-fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
+pub(super) fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     text.write_fmt(more).expect("a String takes every text");
 }

@@ -3,6 +3,7 @@
 //! What a model wrote is not trusted: its raw HTML is shown as text, its images are links, and
 //! links go to the web or within the document only.
 
+mod comparison;
 mod docx;
 mod html;
 mod pdf;
@@ -11,7 +12,9 @@ use std::{path::Path, str::FromStr};
 
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 
-use super::{Facts, Report, SectionFault};
+use serde::Serialize;
+
+use super::{Facts, Report, SectionFault, compare::Comparison};
 pub use pdf::PdfError;
 
 /// What a report can be written as.
@@ -34,6 +37,8 @@ pub enum Format {
 pub enum ExportError {
     #[error("`{name}` is no format of a report; there are: {}", all())]
     Unknown { name: String },
+    #[error("a comparison is written as html or json and not as {}", .format.extension())]
+    NoComparison { format: Format },
     #[error(transparent)]
     Pdf(#[from] PdfError),
 }
@@ -67,17 +72,29 @@ impl Format {
         }
     }
 
+    /// Whether a comparison can be written so.
+    pub fn check_comparison(self) -> Result<(), ExportError> {
+        match self {
+            Self::Html | Self::Json => Ok(()),
+            format => Err(ExportError::NoComparison { format }),
+        }
+    }
+
+    /// The whole document of a comparison.
+    pub fn comparison(self, comparison: &Comparison) -> Result<Vec<u8>, ExportError> {
+        self.check_comparison()?;
+        Ok(match self {
+            Self::Json => json(comparison),
+            _ => comparison::page(comparison).into_bytes(),
+        })
+    }
+
     /// The whole document.
     pub fn document(self, report: &Report) -> Result<Vec<u8>, ExportError> {
         Ok(match self {
             Self::Md => report.markdown().into_bytes(),
             Self::Html => html::document(report).into_bytes(),
-            Self::Json => {
-                let mut json =
-                    serde_json::to_vec_pretty(report).expect("a report's keys are strings");
-                json.push(b'\n');
-                json
-            }
+            Self::Json => json(report),
             Self::Docx => docx::document(report),
             Self::Pdf => pdf::Printer::find()?.print(html::document(report).as_bytes())?,
         })
@@ -100,10 +117,20 @@ fn all() -> String {
     Format::ALL.map(Format::extension).join(", ")
 }
 
+fn json(document: &impl Serialize) -> Vec<u8> {
+    let mut json = serde_json::to_vec_pretty(document).expect("a document's keys are strings");
+    json.push(b'\n');
+    json
+}
+
 /// What a model's Markdown consists of, harmless.
 fn events(markdown: &str) -> impl Iterator<Item = Event<'_>> {
-    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH;
-    Parser::new_ext(markdown, options).map(harmless)
+    Parser::new_ext(markdown, options()).map(harmless)
+}
+
+/// What of Markdown is read beyond CommonMark.
+pub(super) fn options() -> Options {
+    Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH
 }
 
 fn harmless(event: Event<'_>) -> Event<'_> {

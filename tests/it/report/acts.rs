@@ -9,7 +9,9 @@ use std::{
 };
 
 use tokio::sync::Barrier;
-use tutti::engine::{Event, FinishReason, GenerateError, GenerateRequest, Prompt};
+use tutti::engine::{
+    Event, FinishReason, GenerateError, GenerateRequest, Prompt, Score, ScoredPiece, UnionId,
+};
 
 use crate::scripted::{Scripted, Step, finished, started, text};
 
@@ -26,6 +28,8 @@ pub(crate) enum Act {
     SayThenDie(String),
     /// The text, and then nothing, until nobody listens.
     SayThenHang(String),
+    /// Nothing but the pieces of this prompt, one a byte, each of this log-probability.
+    Score(String, f32),
     /// Something, once all who wait at the barrier are there.
     Meet(Arc<Barrier>, Box<Act>),
     /// Something after a while.
@@ -60,11 +64,21 @@ impl Act {
             Self::SayThenFail(text, error) => {
                 return Ok([said(&text), vec![Step::Send(Event::Failed(error))]].concat());
             }
+            Self::Score(prompt, logprob) => {
+                let pieces = prompt.bytes().map(|byte| scored(byte, logprob)).collect();
+                let prompt = Step::Send(Event::Prompt { pieces });
+                return Ok(vec![started(), prompt, finished(FinishReason::Length, 0)]);
+            }
             Self::SayThenDie(text) => return Ok(said(&text)),
             Self::SayThenHang(text) => return Ok([said(&text), vec![Step::Hang]].concat()),
         };
         Ok([vec![first], then.steps()?].concat())
     }
+}
+
+fn scored(byte: u8, logprob: f32) -> ScoredPiece {
+    let score = Score { logprob: Some(logprob), ..Score::default() };
+    ScoredPiece { id: UnionId(byte.into()), bytes: vec![byte], score }
 }
 
 fn said(whole: &str) -> Vec<Step> {

@@ -22,6 +22,7 @@ use tutti::{
 
 pub(crate) mod acts;
 mod command;
+mod compare;
 mod export;
 mod file;
 mod plan;
@@ -270,7 +271,7 @@ async fn the_plans_grammar_takes_a_plan_on_one_line_and_no_runaway_white_space()
     let plan = |name: &str| {
         let section = format!(r#"{{"name": "{name}", "description": "b"}}"#);
         format!(
-            r#"{{"language": "中文", "title": "数据", "sections": [{section}, {section}, {section}]}}"#
+            r#"{{"language": "English", "title": "数据", "sections": [{section}, {section}, {section}]}}"#
         )
     };
     assert!(takes(&plan(r#"a \"b\""#)));

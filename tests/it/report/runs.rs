@@ -61,7 +61,7 @@ fn cut_after(folder: &Path, id: &str, count: u64) -> String {
     let cut = format!("{id}x{count}");
     let db = Connection::open(folder.join("reports.db")).unwrap();
     db.execute(
-        "INSERT INTO run SELECT ?1, created, request, 'open', NULL FROM run WHERE id = ?2",
+        "INSERT INTO run SELECT ?1, created, request, 'open', NULL, NULL FROM run WHERE id = ?2",
         [&cut, id],
     )
     .unwrap();

@@ -14,7 +14,7 @@ use crate::report::{
     export::{facts, missing},
     language,
 };
-use style::{GAP, HEADINGS, LINK, SMALL, SUBTITLE, TITLE};
+use style::{ENTRY, GAP, HEADINGS, LINK, SMALL, SUBTITLE, TITLE};
 use writer::Writer;
 
 /// A margin of 2 cm, in twentieths of a point.
@@ -53,7 +53,7 @@ pub(super) fn document(report: &Report) -> Vec<u8> {
 fn entry(number: usize, part: &Section) -> Paragraph {
     let link = Hyperlink::new(bookmark(number), HyperlinkType::Anchor)
         .add_run(Run::new().style(LINK).add_text(writer::plain(&part.name)));
-    Paragraph::new().add_hyperlink(link)
+    Paragraph::new().style(ENTRY).add_hyperlink(link)
 }
 
 fn heading(number: usize, part: &Section) -> Paragraph {

@@ -6,6 +6,8 @@ use docx_rs::{
     Shading, SpecialIndentType, Start, Style, StyleType,
 };
 
+/// Word's own for what has no other.
+pub(super) const BODY: &str = "Normal";
 pub(super) const TITLE: &str = "Title";
 pub(super) const SUBTITLE: &str = "Subtitle";
 /// Of the sections, and of what stands below them.
@@ -13,6 +15,9 @@ pub(super) const HEADINGS: [&str; 5] = ["Heading1", "Heading2", "Heading3", "Hea
 pub(super) const QUOTE: &str = "Quote";
 pub(super) const CODE_BLOCK: &str = "CodeBlock";
 pub(super) const GAP: &str = "Gap";
+/// Of a line of the contents, and of a table's cell: close to the next.
+pub(super) const ENTRY: &str = "Entry";
+pub(super) const CELL: &str = "Cell";
 pub(super) const SMALL: &str = "Small";
 pub(super) const LINK: &str = "Hyperlink";
 pub(super) const CODE: &str = "Code";
@@ -29,6 +34,8 @@ pub(super) const STEP: i32 = 400;
 const SOFT: &str = "66615C";
 const ACCENT: &str = "8A3B12";
 pub(super) const TINT: &str = "F3F0EB";
+/// The height of a line, in 240ths of its letters'.
+const LINE: i32 = 285;
 const MONOSPACE: &str = "Consolas";
 
 /// The document with all that paragraphs and runs are styled by.
@@ -38,7 +45,7 @@ pub(super) fn styled(document: Docx) -> Docx {
         .default_fonts(fonts)
         // Half points.
         .default_size(22)
-        .default_line_spacing(LineSpacing::new().after(140).line(290))
+        .default_line_spacing(LineSpacing::new().after(140).line(LINE))
         .add_abstract_numbering(bullets())
         .add_abstract_numbering(numbers());
     for style in paragraphs().into_iter().chain(headings()).chain(characters()) {
@@ -51,7 +58,7 @@ fn paragraph(id: &str) -> Style {
     Style::new(id, StyleType::Paragraph).name(id).based_on("Normal").next("Normal")
 }
 
-fn paragraphs() -> [Style; 6] {
+fn paragraphs() -> [Style; 8] {
     let quoted = ParagraphProperty::new()
         .indent(Some(STEP), None, None, None)
         .set_borders(border(ParagraphBorderPosition::Left, BorderType::Single));
@@ -71,11 +78,17 @@ fn paragraphs() -> [Style; 6] {
     let with =
         |style: Style, property: ParagraphProperty| Style { paragraph_property: property, ..style };
     [
-        paragraph(TITLE).size(48).bold().fonts(sans()).line_spacing(LineSpacing::new().after(80)),
+        paragraph(TITLE)
+            .size(48)
+            .bold()
+            .fonts(sans())
+            .line_spacing(LineSpacing::new().after(80).line(LINE)),
         paragraph(SUBTITLE).size(24).italic().color(SOFT),
         with(paragraph(QUOTE).color(SOFT), quoted),
         with(paragraph(CODE_BLOCK).name("Code Block").size(19).fonts(mono()), code),
         with(paragraph(GAP).color(ACCENT), ParagraphProperty::new().set_borders(gap)),
+        paragraph(ENTRY).line_spacing(LineSpacing::new().after(40).line(LINE)),
+        paragraph(CELL).line_spacing(LineSpacing::new().before(40).after(40).line(240)),
         paragraph(SMALL).size(17).color(SOFT),
     ]
 }
@@ -85,7 +98,7 @@ fn headings() -> impl Iterator<Item = Style> {
     HEADINGS.into_iter().zip(sizes).enumerate().map(|(level, (id, size))| {
         let property = ParagraphProperty::new()
             .keep_next(true)
-            .line_spacing(LineSpacing::new().before(300).after(100))
+            .line_spacing(LineSpacing::new().before(300).after(100).line(LINE))
             .outline_lvl(level);
         let style = paragraph(id).name(format!("heading {}", level + 1));
         Style { paragraph_property: property, ..style }.size(size).bold().fonts(sans())

@@ -2,15 +2,16 @@
 
 use docx_rs::{
     BorderType, BreakType, Docx, Hyperlink, HyperlinkData, IndentLevel, LevelOverride, Numbering,
-    NumberingId, Paragraph, ParagraphBorderPosition, ParagraphChild, ParagraphProperty, Run,
-    Shading, Table, TableCell, TableRow, WidthType,
+    NumberingId, Paragraph, ParagraphBorderPosition, ParagraphChild, Run, Shading, Table,
+    TableCell, TableRow, WidthType,
 };
 use pulldown_cmark::{Event, HeadingLevel, Tag, TagEnd};
 
 use super::{
     directed,
     style::{
-        BULLETS, CODE, CODE_BLOCK, DEEPEST, HEADINGS, LINK, NUMBERS, QUOTE, TINT, border, inset,
+        BODY, BULLETS, CELL, CODE, CODE_BLOCK, DEEPEST, HEADINGS, LINK, NUMBERS, QUOTE, TINT,
+        border, inset,
     },
 };
 use crate::report::export::{escaped, events};
@@ -110,7 +111,8 @@ impl Writer {
             Event::HardBreak => self.run(Run::new().add_break(BreakType::TextWrapping)),
             Event::Rule => {
                 let line = border(ParagraphBorderPosition::Bottom, BorderType::Single);
-                let mut rule = Paragraph::new();
+                self.end_paragraph(None);
+                let mut rule = Paragraph::new().style(BODY);
                 rule.property = rule.property.set_borders(line);
                 self.push(rule);
             }
@@ -124,11 +126,18 @@ impl Writer {
             Tag::Strong => self.bold += 1,
             Tag::Emphasis => self.italic += 1,
             Tag::Strikethrough => self.strike += 1,
-            Tag::BlockQuote(_) => self.quotes += 1,
+            Tag::BlockQuote(_) => {
+                self.end_paragraph(None);
+                self.quotes += 1;
+            }
+            Tag::Paragraph | Tag::Heading { .. } | Tag::HtmlBlock => self.end_paragraph(None),
             Tag::Link { dest_url, .. } => {
                 self.link = Some((dest_url.into_string(), self.children.len()));
             }
-            Tag::CodeBlock(_) => self.code = Some(String::new()),
+            Tag::CodeBlock(_) => {
+                self.end_paragraph(None);
+                self.code = Some(String::new());
+            }
             Tag::List(first) => self.start_list(first),
             Tag::Item => {
                 if let Some(list) = self.lists.last_mut() {
@@ -176,7 +185,7 @@ impl Writer {
                 let table = Table::new(rows).width(FULL_WIDTH, WidthType::Pct);
                 self.blocks.push(Block::Table(Box::new(table)));
                 // Two tables, or a table and the page's end, need a paragraph between them.
-                self.push(Paragraph::new());
+                self.push(Paragraph::new().style(BODY));
             }
             _ => {}
         }
@@ -236,7 +245,7 @@ impl Writer {
         let paragraph = match heading {
             Some(style) => paragraph.style(style),
             None if self.quotes > 0 => paragraph.style(QUOTE),
-            None => paragraph,
+            None => paragraph.style(BODY),
         };
         let paragraph = self.in_list(paragraph);
         self.push(paragraph);
@@ -268,8 +277,8 @@ impl Writer {
 
     fn end_cell(&mut self) {
         let children = std::mem::take(&mut self.children);
-        let mut paragraph = Paragraph { children, ..Paragraph::new() };
-        paragraph.property = directed(ParagraphProperty::new(), self.is_rtl);
+        let mut paragraph = Paragraph { children, ..Paragraph::new() }.style(CELL);
+        paragraph.property = directed(paragraph.property, self.is_rtl);
         let Some(rows) = &mut self.rows else { return };
         let cell = TableCell::new().add_paragraph(paragraph);
         let cell = if rows.in_head { cell.shading(Shading::new().fill(TINT)) } else { cell };
