@@ -5,7 +5,10 @@
 mod adding;
 mod bench;
 mod boundaries;
+mod composed;
 mod damaged;
+mod data_sets;
+mod desk;
 mod devices;
 mod duet;
 mod engine;
@@ -20,6 +23,7 @@ mod scripted;
 mod sentencepiece;
 mod server;
 mod store;
+mod templates;
 mod tiny;
 mod tokenizer;
 mod tokenizer_files;
