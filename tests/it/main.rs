@@ -13,6 +13,7 @@ mod desk;
 mod devices;
 mod duet;
 mod engine;
+mod eval;
 mod folder;
 mod golden;
 mod model;
