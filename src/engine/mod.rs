@@ -170,13 +170,15 @@ impl Generate for Engine {
         }
         let StopConditions { min_tokens, ignore_end, .. } = request.stop;
         sequence.at_least(if ignore_end { usize::MAX } else { min_tokens });
+        let max_tokens = request.stop.max_tokens.unwrap_or(usize::MAX);
+        sequence.at_most(max_tokens).map_err(StartError::from)?;
         let (events, received) = mpsc::channel(EVENTS);
         let job = Job {
             ensemble: ensemble.clone(),
             sequence,
             output: Output::new(request.stop.strings),
             min_tokens,
-            max_tokens: request.stop.max_tokens.unwrap_or(usize::MAX),
+            max_tokens,
             events,
             _place: place,
         };
@@ -288,6 +290,9 @@ impl From<StartError> for GenerateError {
             StartError::Constraint(
                 ConstrainError::Schema { reason } | ConstrainError::DeadEnd { reason, .. },
             ) => Self::Constraint { reason },
+            StartError::Constraint(ConstrainError::Budget { least, budget }) => {
+                Self::Budget { least, budget }
+            }
         }
     }
 }

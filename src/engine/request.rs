@@ -248,6 +248,11 @@ pub enum GenerateError {
     Prompt { reason: String },
     #[error("the constraint cannot be enforced: {reason}")]
     Constraint { reason: String },
+    #[error(
+        "no text that the constraint allows fits into {budget} tokens; the shortest that is known \
+         needs {least}"
+    )]
+    Budget { least: usize, budget: usize },
     /// `param` is the part of the request that is wrong, as it is called there.
     #[error("`{param}` {reason}")]
     Fusion { param: &'static str, reason: String },
