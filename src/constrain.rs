@@ -1,9 +1,12 @@
-//! A JSON schema as the set of union pieces allowed next, with `llguidance`.
+//! A JSON schema as the set of union pieces allowed next, with `llguidance`, and as the shortest
+//! way to its end, so that a text is whole when its budget is spent.
 //!
 //! Works on the union after fusion; knows no member.
 
 mod chart;
 mod closing;
+mod cuts;
+mod lexing;
 mod outline;
 mod rules;
 #[cfg(test)]
@@ -62,6 +65,9 @@ pub struct Grammars {
 }
 
 /// A constraint and how far the text has come in it.
+///
+/// How far the end is can be measured for all but grammars with lexemes that end as early as they
+/// can, with parameters or with other grammars inside.
 #[derive(Clone)]
 pub struct Matching {
     matcher: Matcher,

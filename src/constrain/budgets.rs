@@ -1,6 +1,6 @@
 //! Whatever has to end within a budget does, and is whole.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ConstrainError, Constraint, Grammars, Matching, Room, schemas, tests::union};
 use crate::{
@@ -48,7 +48,7 @@ fn choose(matching: &mut Matching, wishes: &[f32], sampler: &mut Sampler, room: 
             return id;
         }
     }
-    panic!("what keeps room does not fit");
+    matching.close().unwrap().expect("a way is held")
 }
 
 /// Writes with so many pieces; `None` if that was not enough.
@@ -105,4 +105,78 @@ fn every_schema_is_closed_at_every_budget_from_its_least_up() {
             }
         }
     }
+}
+
+#[test]
+fn regexes_grammars_choices_and_spaced_schemas_are_closed_too() {
+    let union = union();
+    let grammars = Grammars::new(&union);
+    let spaced = json!({
+        "type": "object",
+        "properties": { "a": { "type": "array", "items": { "type": "number" }, "minItems": 2 } },
+        "required": ["a"],
+        "x-guidance": { "whitespace_flexible": true },
+    });
+    for (constraint, known) in [
+        (Constraint::Regex("[a-z]+( [a-z]+){3,}\\.".to_owned()), 8),
+        (Constraint::Regex("(ab)*".to_owned()), 1),
+        (Constraint::Grammar("start: \"<\" item+ \">\"\nitem: /[a-z]{3}/ \";\"".to_owned()), 6),
+        (Constraint::Choice(vec!["abcdef".to_owned(), "true".to_owned()]), 1),
+        (Constraint::JsonSchema(spaced), 8),
+    ] {
+        let start = grammars.start(&constraint).unwrap();
+        assert_eq!(least(&mut start.clone()), known, "{constraint:?}");
+        assert!(start.clone().fit(known - 1).is_err());
+        for budget in known..known + 12 {
+            for love in &LOVES {
+                let wishes = love.masses(&union);
+                let text = write(&union, start.clone(), (&wishes, budget as u64), budget).unwrap();
+                let mut whole = start.clone();
+                for byte in text.bytes() {
+                    let id = union.id(&Piece::Bytes(vec![byte])).unwrap();
+                    assert!(whole.allows(id), "{text} {constraint:?}");
+                    whole.commit(id, Room::ENDLESS).unwrap();
+                }
+                assert!(whole.is_complete() || whole.allows(union.end()), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_longer_text_of_fewer_pieces_is_not_refused() {
+    let bytes = (0..=255_u8).map(|byte| vec![byte]).chain([b"\"hello\"".to_vec()]);
+    let pieces = bytes.map(|bytes| Some(Piece::Bytes(bytes))).collect();
+    let (union, _) = UnionVocab::build(&[pieces]);
+    let schema = json!({ "enum": ["xq", "hello"] });
+    let start = Grammars::new(&union).start(&Constraint::JsonSchema(schema)).unwrap();
+    assert_eq!(least(&mut start.clone()), 4, "the shortest");
+    let wishes = LOVES[0].masses(&union);
+    for budget in 1..6 {
+        let mut matching = start.clone();
+        matching.fit(budget).unwrap();
+        let text = write(&union, matching, (&wishes, 0), budget).unwrap();
+        assert!(["\"hello\"", "\"xq\""].contains(&text.as_str()));
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_taken_and_may_be_cut() {
+    let union = union();
+    let grammars = Grammars::new(&union);
+    let lazy = "start: text \"!\"\ntext[lazy]: /.*?[.]/".to_owned();
+    let mut matching = grammars.start(&Constraint::Grammar(lazy)).unwrap();
+    matching.fit(1).unwrap();
+    let wishes = LOVES[0].masses(&union);
+    assert_eq!(write(&union, matching, (&wishes, 0), 5), None);
+}
+
+#[test]
+fn what_is_likely_is_written_for_as_long_as_there_is_room() {
+    let union = union();
+    let grammars = Grammars::new(&union);
+    let start = grammars.start(&Constraint::JsonSchema(json!({ "type": "string" }))).unwrap();
+    let wishes = LOVES[0].masses(&union);
+    let text = write(&union, start, (&wishes, 3), 40).unwrap();
+    assert!(text.len() >= 40, "no piece of the room is given away: {text}");
 }

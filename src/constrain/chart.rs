@@ -12,21 +12,21 @@ use std::collections::{HashMap, HashSet};
 use llguidance::{
     api::ParserLimits,
     derivre::StateID,
-    earley::{
-        CGrammar,
-        lexerspec::{LexemeIdx, LexerSpec},
-        regexvec::{LexemeSet, RegexVec},
-    },
+    earley::{CGrammar, lexerspec::LexemeIdx},
+    toktrie::TokTrie,
 };
 
-use super::rules::{Dot, ENDLESS, Rules, Symbol};
+use super::{
+    cuts::Cuts,
+    lexing::Lexer,
+    rules::{self, Dot, ENDLESS, Item, Rules, Symbol, Way},
+};
+use crate::vocab::UnionVocab;
 
 #[derive(Clone)]
 pub(super) struct Chart {
     rules: Rules,
-    lexer: RegexVec,
-    /// Of each lexeme: what may stand before it and means nothing.
-    skips: Vec<LexemeIdx>,
+    lexer: Lexer,
     rows: Vec<Row>,
     /// Rows by the items that what was read has led to.
     known: HashMap<Vec<Item>, u32>,
@@ -44,29 +44,20 @@ pub(super) struct Place {
     begun: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Item {
-    dot: Dot,
-    /// The row where its rule began.
-    origin: u32,
-}
-
 #[derive(Clone)]
 struct Row {
     items: Vec<Item>,
-    /// By symbol.
+    /// To the end in bytes, by symbol.
     ways: Vec<(Symbol, Way)>,
     start: StateID,
     /// The text may end here.
     ends: bool,
 }
 
-/// From after a symbol to the end of the text.
-#[derive(Clone, Copy)]
-struct Way {
-    bytes: usize,
-    /// The item whose rule goes on.
-    item: Item,
+impl AsRef<[(Symbol, Way)]> for Row {
+    fn as_ref(&self) -> &[(Symbol, Way)] {
+        &self.ways
+    }
 }
 
 /// From a place to the end: these bytes of the lexeme under way, then what follows.
@@ -87,34 +78,21 @@ enum Then {
     Again,
 }
 
-/// What building one state of a lexer may cost, in the library's unit of about 100 ns.
-const FUEL: u64 = 2_000_000;
-/// The most states that are looked at for the end of one lexeme.
-const MOST_STATES: usize = 20_000;
-
 impl Chart {
-    /// `None` for what is beyond it: lexemes that end as early as they can or by what follows,
-    /// limits on their pieces, rules with parameters, grammars in grammars.
+    /// `None` for what is beyond it: lexemes that are not as long as they can be, rules with
+    /// parameters, grammars in grammars.
     pub(super) fn new(grammar: &CGrammar, limits: &ParserLimits) -> Option<Self> {
-        let spec = grammar.lexer_spec();
-        if grammar.parametric() || !is_plain(spec) || has_inner_grammar(grammar) {
+        if grammar.parametric() || has_inner_grammar(grammar) {
             return None;
         }
-        let mut lexer = spec.to_regex_vec(&mut limits.clone()).ok()?;
-        lexer.set_fuel(FUEL);
-        let rules = Rules::new(grammar, |lexeme| {
-            let mut only = spec.alloc_lexeme_set();
-            only.add(lexeme);
-            let start = lexer.initial_state(&only);
-            nearest(&mut lexer, (start, false), |_| Some(0)).map(|(text, _)| text)
-        });
-        let skips = spec.lexemes.iter().map(|lexeme| spec.skip_id(lexeme.class())).collect();
-        let (rows, known) = (Vec::new(), HashMap::new());
-        let mut chart = Self { rules, lexer, skips, rows, known, distances: HashMap::new() };
+        let mut lexer = Lexer::new(grammar.lexer_spec(), limits)?;
+        let rules = Rules::new(grammar, |lexeme| lexer.shortest(lexeme));
+        let (rows, known, distances) = (Vec::new(), HashMap::new(), HashMap::new());
+        let mut chart = Self { rules, lexer, rows, known, distances };
         let first = |&dot: &Dot| Item { dot, origin: 0 };
         let items = chart.rules.rules(chart.rules.start).iter().map(first).collect();
         chart.row(items);
-        (!chart.lexer.has_error()).then_some(chart)
+        (!chart.lexer.is_broken()).then_some(chart)
     }
 
     /// Before the first byte.
@@ -128,19 +106,18 @@ impl Chart {
 
     /// After these bytes; `None` if they may not come.
     pub(super) fn go(&mut self, from: Place, bytes: &[u8]) -> Option<Place> {
-        self.lexer.set_fuel(FUEL);
+        self.lexer.refuel();
         let at = bytes.iter().try_fold(from, |at, &byte| self.push(at, byte))?;
-        (!self.lexer.has_error()).then_some(at)
+        (!self.lexer.is_broken()).then_some(at)
     }
 
     fn push(&mut self, at: Place, byte: u8) -> Option<Place> {
-        let state = self.lexer.transition(at.state, byte);
-        if !state.is_dead() {
+        if let Some(state) = self.lexer.push(at.state, byte) {
             return self.settle(at.row, state);
         }
         let row = self.scan(at.row, at.state)?;
-        let state = self.lexer.transition(self.rows[row as usize].start, byte);
-        if state.is_dead() { None } else { self.settle(row, state) }
+        let state = self.lexer.push(self.rows[row as usize].start, byte)?;
+        self.settle(row, state)
     }
 
     /// A lexeme that nothing can make longer is over.
@@ -154,8 +131,8 @@ impl Chart {
 
     /// The row after a lexeme that ends in `state`; of what means nothing, the same one.
     fn scan(&mut self, row: u32, state: StateID) -> Option<u32> {
-        let lexemes = self.lexer.state_desc(state).greedy_accepting.as_slice();
-        if lexemes.iter().any(|lexeme| self.skips.contains(lexeme)) {
+        let lexemes = self.lexer.over(state);
+        if lexemes.iter().any(|&lexeme| self.lexer.means_nothing(lexeme)) {
             return Some(row);
         }
         let items = self.rows[row as usize].items.iter();
@@ -206,45 +183,9 @@ impl Chart {
             new.retain(|&item| seen.insert(item));
             items.append(&mut new);
         }
-        let mut set = LexemeSet::new(self.skips.len());
-        for lexeme in &allowed {
-            set.add(*lexeme);
-            set.add(self.skips[lexeme.as_usize()]);
-        }
-        let start = self.lexer.initial_state(&set);
-        Row { ways: self.ways(here, &items), items, start, ends }
-    }
-
-    fn ways(&self, here: u32, items: &[Item]) -> Vec<(Symbol, Way)> {
-        let mut ways: HashMap<Symbol, Way> = HashMap::new();
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for &item in items {
-                let Some(next) = self.rules.next(item.dot) else { continue };
-                let of = self.rules.of(item.dot);
-                let onward = if of == self.rules.start && item.origin == 0 {
-                    0
-                } else if item.origin == here {
-                    ways.get(&of).map_or(ENDLESS, |way| way.bytes)
-                } else {
-                    self.way(item.origin, of).map_or(ENDLESS, |way| way.bytes)
-                };
-                let bytes = (self.rules.rest(item.dot + 1) + onward).min(ENDLESS);
-                if bytes < ways.get(&next).map_or(ENDLESS, |way| way.bytes) {
-                    ways.insert(next, Way { bytes, item });
-                    changed = true;
-                }
-            }
-        }
-        let mut ways: Vec<(Symbol, Way)> = ways.into_iter().collect();
-        ways.sort_unstable_by_key(|&(symbol, _)| symbol);
-        ways
-    }
-
-    fn way(&self, row: u32, symbol: Symbol) -> Option<Way> {
-        let ways = &self.rows[row as usize].ways;
-        ways.binary_search_by_key(&symbol, |&(symbol, _)| symbol).ok().map(|at| ways[at].1)
+        let start = self.lexer.start(allowed);
+        let ways = self.rules.ways(&self.rules.bytes, &items, &self.rows);
+        Row { items, ways, start, ends }
     }
 
     /// The text is complete and nothing can follow.
@@ -288,7 +229,7 @@ impl Chart {
             Then::Nothing | Then::Again => {}
             Then::After(symbol) => self.write_way(at.row, symbol, &mut text),
             Then::Write(symbol) => {
-                self.rules.write_lexeme(symbol, &mut text);
+                text.extend_from_slice(self.rules.text(symbol).unwrap_or_default());
                 self.write_way(at.row, symbol, &mut text);
             }
         }
@@ -296,13 +237,47 @@ impl Chart {
     }
 
     fn write_way(&self, mut row: u32, mut symbol: Symbol, text: &mut Vec<u8>) {
-        while let Some(Way { item: Item { dot, origin }, .. }) = self.way(row, symbol) {
+        let way = |row: u32, symbol| rules::way(&self.rows[row as usize].ways, symbol);
+        while let Some(Way { item: Item { dot, origin }, .. }) = way(row, symbol) {
             self.rules.write_rest(dot + 1, text);
             (row, symbol) = (origin, self.rules.of(dot));
             if row == 0 && symbol == self.rules.start {
                 return;
             }
         }
+    }
+
+    /// What bounds the pieces of a text from below.
+    pub(super) fn cuts(&mut self, union: &UnionVocab, trie: &TokTrie) -> Cuts {
+        let Self { rules, lexer, .. } = self;
+        let one = |(symbol, lexeme, text): (Symbol, LexemeIdx, &[u8])| {
+            lexer.has_one(lexeme, text).then(|| (symbol, text.to_vec()))
+        };
+        let literals: Vec<(Symbol, Vec<u8>)> = rules.lexemes().filter_map(one).collect();
+        Cuts::new(rules, &literals, (union, trie))
+    }
+
+    /// How many borders of pieces there are at least after a place.
+    pub(super) fn fewest_cuts(&self, cuts: &mut Cuts, at: Place) -> usize {
+        for row in &self.rows[cuts.rows()..] {
+            cuts.learn(&self.rules, &row.items);
+        }
+        let row = &self.rows[at.row as usize];
+        let lexemes = row.ways.iter().filter_map(|&(symbol, _)| {
+            Some((symbol, self.rules.lexeme(symbol)?))
+        });
+        if !at.begun && row.ends {
+            return 0;
+        }
+        let skips = self.lexer.skip(at.state).is_some();
+        let fewest = lexemes.filter_map(|(symbol, lexeme)| {
+            if !at.begun || skips {
+                Some(cuts.with(at.row, symbol))
+            } else {
+                self.lexer.may_be(at.state, lexeme).then(|| cuts.after(at.row, symbol))
+            }
+        });
+        fewest.min().unwrap_or(0)
     }
 
     fn ending(&mut self, at: Place) -> Option<Ending> {
@@ -314,7 +289,7 @@ impl Chart {
             }
             let whole = |&(symbol, way): &(Symbol, Way)| {
                 self.rules.lexeme(symbol)?;
-                Some((self.rules.bytes(symbol) + way.bytes, symbol))
+                Some((self.rules.bytes.of(symbol) + way.cost, symbol))
             };
             let (bytes, symbol) = row.ways.iter().filter_map(whole).min()?;
             let ending = Ending { bytes, lexeme: Vec::new(), then: Then::Write(symbol) };
@@ -322,11 +297,10 @@ impl Chart {
         }
         for &(symbol, way) in &row.ways {
             if let Some(lexeme) = self.rules.lexeme(symbol) {
-                nexts.push((lexeme, way.bytes, Then::After(symbol)));
+                nexts.push((lexeme, way.cost, Then::After(symbol)));
             }
         }
-        let possible = self.lexer.state_desc(at.state).possible.clone();
-        if let Some(skip) = possible.iter().find(|lexeme| self.skips.contains(lexeme)) {
+        if let Some(skip) = self.lexer.skip(at.state) {
             let bytes = self.distance(self.begin(at.row)).unwrap_or(ENDLESS);
             nexts.push((skip, bytes, Then::Again));
         }
@@ -335,25 +309,10 @@ impl Chart {
             nexts.min_by_key(|&&(_, bytes, _)| bytes).copied()
         };
         let after = |lexeme| next(lexeme).map(|(_, bytes, _)| bytes);
-        let (text, lexeme) = nearest(&mut self.lexer, (at.state, true), after)?;
+        let (text, lexeme) = self.lexer.nearest(at.state, true, after)?;
         let (_, bytes, then) = next(lexeme)?;
         Some(Ending { bytes: text.len() + bytes, lexeme: text, then })
     }
-}
-
-impl Item {
-    fn advanced(self) -> Self {
-        Self { dot: self.dot + 1, ..self }
-    }
-}
-
-/// Its lexemes are as long as they can be, and nothing else is asked of them.
-fn is_plain(spec: &LexerSpec) -> bool {
-    spec.lazy_lexemes().is_empty()
-        && spec.eos_ending_lexemes().is_empty()
-        && !spec.has_stop
-        && !spec.has_max_tokens
-        && spec.special_token_rx.is_none()
 }
 
 fn has_inner_grammar(grammar: &CGrammar) -> bool {
@@ -367,49 +326,4 @@ fn has_inner_grammar(grammar: &CGrammar) -> bool {
         open.extend(nexts.copied().filter(|&next| seen.insert(next)));
     }
     false
-}
-
-/// The bytes that end some lexeme best, and which: `after` is what follows it, `None` if nothing
-/// may. A lexeme that has not begun takes at least one byte. Of equals it is the first found; those bytes are tried first that make long runs short in
-/// most vocabularies.
-fn nearest(
-    lexer: &mut RegexVec,
-    (from, begun): (StateID, bool),
-    after: impl Fn(LexemeIdx) -> Option<usize>,
-) -> Option<(Vec<u8>, LexemeIdx)> {
-    // Each state with the one it was reached from and the byte between.
-    let mut states = vec![(from, 0, 0_u8, 0_usize)];
-    let mut seen = HashSet::from([from]);
-    let mut best: Option<(usize, usize, LexemeIdx)> = None;
-    let mut at = 0;
-    while let Some(&(state, _, _, depth)) = states.get(at) {
-        if best.is_some_and(|(bytes, ..)| bytes <= depth) || at > MOST_STATES {
-            break;
-        }
-        let lexemes = lexer.state_desc(state).greedy_accepting.as_slice().iter();
-        for &lexeme in lexemes.filter(|_| begun || at > 0) {
-            let bytes = after(lexeme).map_or(ENDLESS, |rest| depth + rest);
-            if bytes < best.map_or(ENDLESS, |(bytes, ..)| bytes) {
-                best = Some((bytes, at, lexeme));
-            }
-        }
-        if !state.has_lowest_match() {
-            for byte in (b' '..=u8::MAX).chain(0..b' ') {
-                let next = lexer.transition(state, byte);
-                if !next.is_dead() && seen.insert(next) {
-                    states.push((next, at, byte, depth + 1));
-                }
-            }
-        }
-        at += 1;
-    }
-    let (_, mut at, lexeme) = best?;
-    let mut text = Vec::new();
-    while at > 0 {
-        let (_, before, byte, _) = states[at];
-        text.push(byte);
-        at = before;
-    }
-    text.reverse();
-    Some((text, lexeme))
 }

@@ -95,6 +95,7 @@ impl Closing {
     pub(super) fn search(&mut self, most: usize) -> bool {
         let pieces = self.pieces.clone();
         let trie = pieces.tok_trie();
+        let mut cuts = self.chart.cuts(&self.union, trie);
         // Each place with the one before it and the piece between; of one level after the other.
         let mut places = vec![(self.at, 0, self.union.end())];
         let mut seen = HashSet::from([self.at]);
@@ -113,8 +114,11 @@ impl Closing {
                         let Some(id) = child.token_id().filter(|_| seen.insert(at)) else {
                             continue;
                         };
-                        places.push((at, before, UnionId(id)));
                         let is_over = self.chart.is_over(at);
+                        if !is_over && self.chart.fewest_cuts(&mut cuts, at) >= left {
+                            continue;
+                        }
+                        places.push((at, before, UnionId(id)));
                         if is_over || left > 0 && self.chart.may_end(at) {
                             self.held = Some(back(&places, (!is_over).then(|| self.union.end())));
                             return true;

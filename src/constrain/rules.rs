@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use llguidance::earley::{CGrammar, CSymIdx, lexerspec::LexemeIdx};
 
-/// More than any text has; two of them still fit into the type.
-pub(super) const ENDLESS: usize = usize::MAX / 4;
+/// More than anything costs; a few of them still fit into the type.
+pub(super) const ENDLESS: usize = usize::MAX / 8;
 
 /// A symbol of the grammar that its start can lead to.
 pub(super) type Symbol = u32;
@@ -19,6 +19,8 @@ pub(super) struct Rules {
     pub(super) start: Symbol,
     symbols: Vec<Known>,
     dots: Vec<AtDot>,
+    /// Each byte costs one.
+    pub(super) bytes: Costs,
 }
 
 #[derive(Clone)]
@@ -26,16 +28,8 @@ struct Known {
     rules: Vec<Dot>,
     is_nullable: bool,
     lexeme: Option<LexemeIdx>,
-    /// The fewest bytes of what it stands for.
-    bytes: usize,
-    shortest: Shortest,
-}
-
-#[derive(Clone)]
-enum Shortest {
-    Nothing,
-    Text(Vec<u8>),
-    Rule(Dot),
+    /// A shortest one, of a lexeme.
+    text: Option<Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -44,8 +38,49 @@ struct AtDot {
     of: Symbol,
     /// `None` at the rule's end.
     next: Option<Symbol>,
-    /// The fewest bytes of the rest of the rule.
-    rest: usize,
+}
+
+/// What everything costs at least, if lexemes cost something.
+#[derive(Clone, Default)]
+pub(super) struct Costs {
+    symbols: Vec<usize>,
+    /// The rule that costs the least, of symbols that have one and are not best left out.
+    cheapest: Vec<Option<Dot>>,
+    /// From a dot to the rule's end.
+    rests: Vec<usize>,
+}
+
+impl Costs {
+    pub(super) fn of(&self, symbol: Symbol) -> usize {
+        self.symbols[symbol as usize]
+    }
+}
+
+/// A rule that is under way in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Item {
+    pub(super) dot: Dot,
+    /// The row of the chart where it began.
+    pub(super) origin: u32,
+}
+
+impl Item {
+    pub(super) fn advanced(self) -> Self {
+        Self { dot: self.dot + 1, ..self }
+    }
+}
+
+/// From after a symbol to the end of the text.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) cost: usize,
+    /// The item whose rule goes on.
+    pub(super) item: Item,
+}
+
+/// The way from after a symbol, out of those of its row.
+pub(super) fn way(ways: &[(Symbol, Way)], symbol: Symbol) -> Option<Way> {
+    ways.binary_search_by_key(&symbol, |&(symbol, _)| symbol).ok().map(|at| ways[at].1)
 }
 
 impl Rules {
@@ -54,9 +89,10 @@ impl Rules {
         grammar: &CGrammar,
         mut shortest: impl FnMut(LexemeIdx) -> Option<Vec<u8>>,
     ) -> Self {
-        let mut rules = Self { start: 0, symbols: Vec::new(), dots: Vec::new() };
-        let (mut found, mut known) = (vec![grammar.start()], HashMap::new());
-        known.insert(grammar.start(), 0);
+        let (symbols, dots, bytes) = (Vec::new(), Vec::new(), Costs::default());
+        let mut rules = Self { start: 0, symbols, dots, bytes };
+        let (mut found, mut known) =
+            (vec![grammar.start()], HashMap::from([(grammar.start(), 0)]));
         let mut name = |symbol: CSymIdx, found: &mut Vec<CSymIdx>| {
             *known.entry(symbol).or_insert_with(|| {
                 found.push(symbol);
@@ -71,54 +107,88 @@ impl Rules {
                 begins.push(count(rules.dots.len()));
                 for &next in grammar.rule_rhs(rule).0 {
                     let next = Some(name(next, &mut found));
-                    rules.dots.push(AtDot { of, next, rest: ENDLESS });
+                    rules.dots.push(AtDot { of, next });
                 }
-                rules.dots.push(AtDot { of, next: None, rest: 0 });
+                rules.dots.push(AtDot { of, next: None });
             }
-            let text = symbol.lexeme.and_then(&mut shortest);
-            let (bytes, shortest) = match text {
-                Some(text) => (text.len(), Shortest::Text(text)),
-                None if symbol.is_nullable => (0, Shortest::Nothing),
-                None => (ENDLESS, Shortest::Nothing),
-            };
-            let (is_nullable, lexeme) = (symbol.is_nullable, symbol.lexeme);
-            rules.symbols.push(Known { rules: begins, is_nullable, lexeme, bytes, shortest });
+            rules.symbols.push(Known {
+                rules: begins,
+                is_nullable: symbol.is_nullable,
+                lexeme: symbol.lexeme,
+                text: symbol.lexeme.and_then(&mut shortest),
+            });
             at += 1;
         }
-        rules.measure();
+        rules.bytes = rules.costs(|symbol| rules.text(symbol).map_or(ENDLESS, <[u8]>::len));
         rules
     }
 
-    /// Finds the fewest bytes of everything: a generalization of Dijkstra's algorithm, Knuth 1977,
-    /// here as passes until nothing changes, since what is found last is mostly inside.
-    fn measure(&mut self) {
+    /// What everything costs at least: Dijkstra's algorithm made general (Knuth 1977), here as
+    /// passes until nothing changes, for what is inside was mostly found last.
+    pub(super) fn costs(&self, lexeme: impl Fn(Symbol) -> usize) -> Costs {
+        let first = |index: usize| match &self.symbols[index] {
+            Known { lexeme: Some(_), .. } => lexeme(count(index)),
+            Known { is_nullable: true, .. } => 0,
+            Known { .. } => ENDLESS,
+        };
+        let mut costs: Vec<usize> = (0..self.symbols.len()).map(first).collect();
+        let mut cheapest = vec![None; costs.len()];
         let mut changed = true;
         while changed {
             changed = false;
-            for symbol in (0..self.symbols.len()).rev() {
-                for rule in 0..self.symbols[symbol].rules.len() {
-                    let first = self.symbols[symbol].rules[rule];
-                    let bytes = self.sum(first);
-                    let known = &mut self.symbols[symbol];
-                    if bytes < known.bytes {
-                        (known.bytes, known.shortest) = (bytes, Shortest::Rule(first));
-                        changed = true;
+            for index in (0..costs.len()).rev() {
+                for &rule in &self.symbols[index].rules {
+                    let parts = self.dots[rule as usize..].iter().map_while(|dot| dot.next);
+                    let parts = parts.map(|symbol| costs[symbol as usize]);
+                    let cost = parts.fold(0, |sum, cost| (sum + cost).min(ENDLESS));
+                    if cost < costs[index] {
+                        (costs[index], cheapest[index], changed) = (cost, Some(rule), true);
                     }
                 }
             }
         }
+        let mut rests = vec![0; self.dots.len()];
         for dot in (0..self.dots.len()).rev() {
             if let Some(next) = self.dots[dot].next {
-                let rest = self.symbols[next as usize].bytes + self.dots[dot + 1].rest;
-                self.dots[dot].rest = rest.min(ENDLESS);
+                rests[dot] = (costs[next as usize] + rests[dot + 1]).min(ENDLESS);
             }
         }
+        Costs { symbols: costs, cheapest, rests }
     }
 
-    fn sum(&self, first: Dot) -> usize {
-        let rule = self.dots[first as usize..].iter().map_while(|dot| dot.next);
-        let bytes = rule.map(|symbol| self.symbols[symbol as usize].bytes);
-        bytes.fold(0, |sum, bytes| (sum + bytes).min(ENDLESS))
+    /// The cheapest ways from after each symbol that may come next in the row of these items; `rows`
+    /// are those of the rows before it.
+    pub(super) fn ways(
+        &self,
+        costs: &Costs,
+        items: &[Item],
+        rows: &[impl AsRef<[(Symbol, Way)]>],
+    ) -> Vec<(Symbol, Way)> {
+        let mut ways: HashMap<Symbol, Way> = HashMap::new();
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &item in items {
+                let Some(next) = self.next(item.dot) else { continue };
+                let of = self.of(item.dot);
+                let onward = if of == self.start && item.origin == 0 {
+                    Some(0)
+                } else if let Some(row) = rows.get(item.origin as usize) {
+                    way(row.as_ref(), of).map(|way| way.cost)
+                } else {
+                    ways.get(&of).map(|way| way.cost)
+                };
+                let rest = costs.rests[item.dot as usize + 1];
+                let cost = onward.map_or(ENDLESS, |onward| (rest + onward).min(ENDLESS));
+                if cost < ways.get(&next).map_or(ENDLESS, |way| way.cost) {
+                    ways.insert(next, Way { cost, item });
+                    changed = true;
+                }
+            }
+        }
+        let mut ways: Vec<(Symbol, Way)> = ways.into_iter().collect();
+        ways.sort_unstable_by_key(|&(symbol, _)| symbol);
+        ways
     }
 
     pub(super) fn of(&self, dot: Dot) -> Symbol {
@@ -127,10 +197,6 @@ impl Rules {
 
     pub(super) fn next(&self, dot: Dot) -> Option<Symbol> {
         self.dots[dot as usize].next
-    }
-
-    pub(super) fn rest(&self, dot: Dot) -> usize {
-        self.dots[dot as usize].rest
     }
 
     pub(super) fn rules(&self, symbol: Symbol) -> &[Dot] {
@@ -145,15 +211,15 @@ impl Rules {
         self.symbols[symbol as usize].lexeme
     }
 
-    pub(super) fn bytes(&self, symbol: Symbol) -> usize {
-        self.symbols[symbol as usize].bytes
+    /// A shortest text of a lexeme.
+    pub(super) fn text(&self, symbol: Symbol) -> Option<&[u8]> {
+        self.symbols[symbol as usize].text.as_deref()
     }
 
-    /// Writes a lexeme's shortest text.
-    pub(super) fn write_lexeme(&self, symbol: Symbol, text: &mut Vec<u8>) {
-        if let Shortest::Text(shortest) = &self.symbols[symbol as usize].shortest {
-            text.extend_from_slice(shortest);
-        }
+    /// The lexemes that have a text.
+    pub(super) fn lexemes(&self) -> impl Iterator<Item = (Symbol, LexemeIdx, &[u8])> {
+        let known = (0..).zip(&self.symbols);
+        known.filter_map(|(symbol, known)| Some((symbol, known.lexeme?, known.text.as_deref()?)))
     }
 
     /// Writes the shortest text of the rest of a rule.
@@ -162,9 +228,9 @@ impl Rules {
         while let Some(dot) = open.pop() {
             let Some(next) = self.next(dot) else { continue };
             open.push(dot + 1);
-            match self.symbols[next as usize].shortest {
-                Shortest::Rule(first) => open.push(first),
-                _ => self.write_lexeme(next, text),
+            match self.bytes.cheapest[next as usize] {
+                Some(rule) => open.push(rule),
+                None => text.extend_from_slice(self.text(next).unwrap_or_default()),
             }
         }
     }

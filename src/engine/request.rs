@@ -126,7 +126,9 @@ impl Prompt {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopConditions {
-    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing.
+    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing. A text
+    /// under a constraint ends by itself within them, as far as its length can be measured (see
+    /// [`crate::constrain::Matching`]).
     pub max_tokens: Option<usize>,
     /// Texts that end the generation and are not part of it. None is empty.
     pub strings: Vec<String>,
