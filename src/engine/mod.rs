@@ -41,6 +41,7 @@ use crate::{
     },
     ensemble::{Ensemble, Fusion, FusionError, Prompts, Sequence, StartError},
     sampling::{Penalizer, Penalties},
+    tokenizer::chat::Conversation,
 };
 
 /// How much an engine takes on.
@@ -207,7 +208,10 @@ impl Generate for Engine {
 /// A prompt in each member's own tokens.
 fn prompts(ensemble: &Ensemble, prompt: &Prompt, fusion: Fusion) -> Result<Prompts, StartError> {
     match prompt {
-        Prompt::Chat { messages, tools } => ensemble.chat_prompts(messages, tools, fusion),
+        Prompt::Chat { messages, tools, template_args } => {
+            let conversation = Conversation { messages, tools, args: template_args };
+            ensemble.chat_prompts(conversation, fusion)
+        }
         Prompt::Text(text) => Ok(ensemble.text_prompts(text, fusion)),
         Prompt::Tokens(pieces) => Ok(ensemble.text_prompts(ensemble.bytes_of(pieces)?, fusion)),
     }

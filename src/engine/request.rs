@@ -8,7 +8,7 @@ use crate::{
     constrain::Constraint,
     ensemble::{FusionRequest, Logprobs, Score},
     sampling::{Penalties, SamplingParams},
-    tokenizer::chat::{Message, Tool},
+    tokenizer::chat::{Message, TemplateArgs, Tool},
     vocab::{Piece, UnionId, UnionVocab},
 };
 
@@ -109,7 +109,8 @@ pub enum Prompt {
     /// A template that knows tools is given them; for one that does not, a system message
     /// describes them and the calls and results of the history become text, in the Hermes form
     /// (`<tool_call>{"name": ..., "arguments": ...}</tool_call>`).
-    Chat { messages: Vec<Message>, tools: Vec<Tool> },
+    /// `template_args` go before those that the configuration has for the members.
+    Chat { messages: Vec<Message>, tools: Vec<Tool>, template_args: TemplateArgs },
     /// A raw text to go on with.
     Text(String),
     /// A raw text in union pieces: what their bytes spell, UTF-8 or not. `End` may come first,
@@ -120,7 +121,7 @@ pub enum Prompt {
 impl Prompt {
     /// A conversation without tools.
     pub fn chat(messages: Vec<Message>) -> Self {
-        Self::Chat { messages, tools: Vec::new() }
+        Self::Chat { messages, tools: Vec::new(), template_args: TemplateArgs::new() }
     }
 }
 

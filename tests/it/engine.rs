@@ -65,9 +65,13 @@ impl LanguageModel for Toy {
             _ => {}
         }
         for row in rows {
-            row.cache.append(row.tokens);
             row.logits.clear();
-            if row.want == Want::Last {
+            for (at, token) in row.tokens.iter().enumerate() {
+                row.cache.append(std::slice::from_ref(token));
+                let is_last = at + 1 == row.tokens.len();
+                if row.want == Want::Nothing || row.want == Want::Last && !is_last {
+                    continue;
+                }
                 row.logits.extend((0..self.logits).map(|id| {
                     let mut hasher = DefaultHasher::new();
                     (self.seed, row.cache.tokens(), id).hash(&mut hasher);
@@ -102,14 +106,19 @@ fn tokenizer(large: bool) -> Arc<Tokenizer> {
     Arc::new(Tokenizer::from_spec(spec).unwrap())
 }
 
+fn member(seed: u64, large: bool, mood: Mood) -> Member {
+    let tokenizer = tokenizer(large);
+    let model = Toy { seed, logits: tokenizer.len(), mood };
+    Member::new(format!("toy-{seed}"), Arc::new(model), tokenizer, 0.5)
+}
+
 fn ensemble(mood: Mood) -> Arc<Ensemble> {
-    let member = |seed: u64, large: bool, mood: Mood| {
-        let tokenizer = tokenizer(large);
-        let model = Toy { seed, logits: tokenizer.len(), mood };
-        let name = format!("toy-{seed}");
-        Member::new(name, Arc::new(model), tokenizer, 0.5)
-    };
     Arc::new(Ensemble::new(vec![member(1, false, Mood::Well), member(2, true, mood)]))
+}
+
+/// Two toys of different vocabularies, of which the second has longer pieces.
+pub(crate) fn two_members() -> Vec<Member> {
+    vec![member(1, false, Mood::Well), member(2, true, Mood::Well)]
 }
 
 pub(crate) fn engine(config: EngineConfig) -> Engine {
