@@ -3,14 +3,14 @@
 //!
 //! Works on the union after fusion; knows no member.
 
+#[cfg(test)]
+mod budgets;
 mod chart;
 mod closing;
 mod cuts;
 mod lexing;
 mod outline;
 mod rules;
-#[cfg(test)]
-mod budgets;
 #[cfg(test)]
 mod schemas;
 
@@ -23,12 +23,12 @@ use llguidance::{
 };
 use serde_json::{Value, json};
 
+pub use self::closing::Room;
 use self::{
     chart::Chart,
     closing::{Closing, Weighed},
     outline::Outline,
 };
-pub use self::closing::Room;
 use crate::vocab::{Piece, UnionId, UnionVocab};
 
 /// What the generated text has to be.

@@ -263,9 +263,8 @@ impl Chart {
             cuts.learn(&self.rules, &row.items);
         }
         let row = &self.rows[at.row as usize];
-        let lexemes = row.ways.iter().filter_map(|&(symbol, _)| {
-            Some((symbol, self.rules.lexeme(symbol)?))
-        });
+        let lexemes =
+            row.ways.iter().filter_map(|&(symbol, _)| Some((symbol, self.rules.lexeme(symbol)?)));
         if !at.begun && row.ends {
             return 0;
         }

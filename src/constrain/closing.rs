@@ -27,10 +27,7 @@ impl Room {
 
     /// What is left after a piece of so many bytes.
     fn after(self, bytes: usize) -> Self {
-        Self {
-            pieces: self.pieces.saturating_sub(1),
-            bytes: self.bytes.saturating_sub(bytes),
-        }
+        Self { pieces: self.pieces.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }
     }
 }
 

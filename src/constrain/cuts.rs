@@ -74,8 +74,10 @@ fn inside(texts: &[(Symbol, Vec<u8>)], union: &UnionVocab, trie: &TokTrie) -> Ve
         }
     }
     let cuts = texts.iter().zip(borders).zip(is_held);
-    cuts.map(|(((_, text), borders), is_held)| if is_held { 0 } else { fewest(text, borders, trie) })
-        .collect()
+    cuts.map(
+        |(((_, text), borders), is_held)| if is_held { 0 } else { fewest(text, borders, trie) },
+    )
+    .collect()
 }
 
 /// The fewest borders inside a text that no piece holds; the first piece may begin before it and

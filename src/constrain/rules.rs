@@ -91,8 +91,7 @@ impl Rules {
     ) -> Self {
         let (symbols, dots, bytes) = (Vec::new(), Vec::new(), Costs::default());
         let mut rules = Self { start: 0, symbols, dots, bytes };
-        let (mut found, mut known) =
-            (vec![grammar.start()], HashMap::from([(grammar.start(), 0)]));
+        let (mut found, mut known) = (vec![grammar.start()], HashMap::from([(grammar.start(), 0)]));
         let mut name = |symbol: CSymIdx, found: &mut Vec<CSymIdx>| {
             *known.entry(symbol).or_insert_with(|| {
                 found.push(symbol);

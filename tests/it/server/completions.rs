@@ -10,7 +10,10 @@ use tutti::{
 };
 
 use super::client::{app, chat, config, post};
-use crate::{engine,scripted::{Scripted, finished, started, text}};
+use crate::{
+    engine,
+    scripted::{Scripted, finished, started, text},
+};
 
 /// The request that reaches the engine when `fields` are sent.
 async fn reaching(fields: Value) -> GenerateRequest {
