@@ -193,7 +193,10 @@ async fn a_schema_is_closed_within_max_tokens_or_refused() {
     let format = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
     for max_tokens in 1..20 {
         for name in ["max_tokens", "max_completion_tokens"] {
-            let fields = json!({ name: max_tokens, "response_format": format, "model": "duo" });
+            let messages = json!([{ "role": "user", "content": "ab" }]);
+            let fields = json!({
+                name: max_tokens, "response_format": format, "model": "duo", "messages": messages,
+            });
             let reply = post(app.clone(), &chat(fields)).await;
             if max_tokens < 7 {
                 let expected = (400, "max_tokens_too_small".to_owned(), json!("max_tokens"));
