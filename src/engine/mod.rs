@@ -175,13 +175,15 @@ impl Generate for Engine {
         if request.constraint.is_none() && opens_with_space(ensemble, &request.prompt, &sequence) {
             output = output.without_space_before();
         }
+        let max_tokens = request.stop.max_tokens.unwrap_or(usize::MAX);
+        sequence.at_most(max_tokens).map_err(StartError::from)?;
         let (events, received) = mpsc::channel(EVENTS);
         let job = Job {
             ensemble: ensemble.clone(),
             sequence,
             output,
             min_tokens,
-            max_tokens: request.stop.max_tokens.unwrap_or(usize::MAX),
+            max_tokens,
             events,
             _place: place,
         };
@@ -302,6 +304,9 @@ impl From<StartError> for GenerateError {
             StartError::Constraint(
                 ConstrainError::Schema { reason } | ConstrainError::DeadEnd { reason, .. },
             ) => Self::Constraint { reason },
+            StartError::Constraint(ConstrainError::Budget { least, budget }) => {
+                Self::Budget { least, budget }
+            }
         }
     }
 }
