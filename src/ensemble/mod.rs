@@ -17,6 +17,7 @@
 //!
 //! A member of weight 0 is never run.
 
+mod agreement;
 mod card;
 mod fusion;
 mod gate;
@@ -36,6 +37,7 @@ mod workspace;
 
 use std::sync::{Arc, OnceLock};
 
+pub use agreement::Agreement;
 pub use card::{BESIDE, Card};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,

@@ -20,7 +20,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    engine::{FinishReason, Generate, Usage},
+    engine::{FinishReason, Generate, ModelCounters, Usage},
     server::{App, openapi::Refusals},
 };
 
@@ -180,6 +180,37 @@ impl Collector for OfEngine {
         for (model, member) in members() {
             let value = ConstCounter::new(member.rolled_back);
             value.encode(family.encode_family(&label(model, &member.name))?)?;
+        }
+        let help = "Generations that a member failed";
+        let mut family = encoder.encode_descriptor("member_failures", help, None, kind)?;
+        for (model, member) in members() {
+            let value = ConstCounter::new(member.failures);
+            value.encode(family.encode_family(&label(model, &member.name))?)?;
+        }
+        let gate_rate = |model: &ModelCounters| {
+            (model.steps > 0).then(|| model.gated as f64 / model.steps as f64)
+        };
+        let rates: [(&str, &str, &dyn Fn(&ModelCounters) -> Option<f64>); 2] = [
+            (
+                "gate_rate",
+                "Share of the steps of ended generations that a gate left to one member",
+                &gate_rate,
+            ),
+            (
+                "agreement",
+                "How near the members' probabilities of chosen pieces were, from 0 to 1",
+                &|model| model.agreement.rate(),
+            ),
+        ];
+        let kind = ConstGauge::new(0.0).metric_type();
+        for (name, help, rate) in rates {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for model in &counters.models {
+                if let Some(rate) = rate(model) {
+                    let label = [("model_name", model.name.clone())];
+                    ConstGauge::new(rate).encode(family.encode_family(&label)?)?;
+                }
+            }
         }
         Ok(())
     }
