@@ -595,7 +595,7 @@ async fn what_an_engine_did_is_counted_by_model_and_member() {
     for seed in 0..8 {
         ask(&engine, request(seed)).await;
         let goes_on = GenerateRequest { model: "goes on".to_owned(), ..request(seed) };
-        lost += ask(&engine, goes_on).await.lost.len() as u64;
+        lost += ask(&engine, goes_on).await.warned.len() as u64;
     }
     let running = hog(&engine).await;
     let waiting = engine.generate(request(1)).unwrap();

@@ -139,8 +139,8 @@ fn members_agree_as_far_as_they_give_the_chosen_pieces_alike() {
         for _ in 0..20 {
             let ended = choose(&ensemble, &mut sequence) == ensemble.union().end();
             let votes = sequence.take_score().unwrap().members;
-            let given = votes.iter().map(|vote| f64::from(vote.probability.unwrap()));
-            let (first, second) = (given.clone().next().unwrap(), given.last().unwrap());
+            let given = |member: usize| f64::from(votes[member].probability.unwrap());
+            let (first, second) = (given(0), given(1));
             (sum, steps) = (sum + 1.0 - (first - second).abs(), steps + 1);
             if ended {
                 break;

@@ -187,23 +187,8 @@ impl Collector for OfEngine {
             let value = ConstCounter::new(member.failures);
             value.encode(family.encode_family(&label(model, &member.name))?)?;
         }
-        let gate_rate = |model: &ModelCounters| {
-            (model.steps > 0).then(|| model.gated as f64 / model.steps as f64)
-        };
-        let rates: [(&str, &str, &dyn Fn(&ModelCounters) -> Option<f64>); 2] = [
-            (
-                "gate_rate",
-                "Share of the steps of ended generations that a gate left to one member",
-                &gate_rate,
-            ),
-            (
-                "agreement",
-                "How near the members' probabilities of chosen pieces were, from 0 to 1",
-                &|model| model.agreement.rate(),
-            ),
-        ];
         let kind = ConstGauge::new(0.0).metric_type();
-        for (name, help, rate) in rates {
+        let mut rates = |name: &str, help: &str, rate: fn(&ModelCounters) -> Option<f64>| {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for model in &counters.models {
                 if let Some(rate) = rate(model) {
@@ -211,8 +196,14 @@ impl Collector for OfEngine {
                     ConstGauge::new(rate).encode(family.encode_family(&label)?)?;
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        let help = "Share of the steps of ended generations that a gate left to one member";
+        rates("gate_rate", help, |model| {
+            (model.steps > 0).then(|| model.gated as f64 / model.steps as f64)
+        })?;
+        let help = "How near the members' probabilities of chosen pieces were, from 0 to 1";
+        rates("agreement", help, |model| model.agreement.rate())
     }
 }
 
