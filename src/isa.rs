@@ -64,7 +64,8 @@ impl Isa {
 }
 
 /// Compiles a function once for each instruction set. The compiler may use wider registers, but
-/// never another order or a fused rounding, so the results are the same.
+/// never another order, nor a fused rounding but where `mul_add` asks for one, so the results are
+/// the same.
 macro_rules! versions {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
@@ -74,12 +75,12 @@ macro_rules! versions {
             #[inline(always)]
             fn body($($arg: $type),*) $body
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
             fn avx512($($arg: $type),*) {
                 body($($arg),*);
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,f16c")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2($($arg: $type),*) {
                 body($($arg),*);
             }

@@ -140,8 +140,9 @@ impl Urn<'_> {
         }
         let (block, left) = found?;
         let block = (block * BLOCK..self.probs.len()).take(BLOCK);
-        let masses = block.map(|at| (at, self.how.of(self.probs[at])));
-        draw(masses.filter(|&(_, mass)| mass > 0.0), left)
+        let mut block: Vec<Candidate> = block.map(|at| (at, self.probs[at])).collect();
+        survey::temper_each(Isa::best(), self.how, &mut block);
+        draw(block.into_iter().filter(|&(_, mass)| mass > 0.0), left)
     }
 
     /// What top-k and top-p leave, most probable first. Min-p is relative to the largest mass, so
@@ -158,9 +159,9 @@ impl Urn<'_> {
         let (mut kept, mut mass) = (Vec::new(), 0.0);
         let (mut below, mut least) = (f32::INFINITY, max / BAND);
         while kept.len() < most && mass < wanted && below > 0.0 {
-            let band = kept.len();
-            self.append_between(least..below, &mut kept);
-            mass += kept[band..].iter().map(|&(_, mass)| f64::from(mass)).sum::<f64>();
+            let band = self.between(least..below);
+            mass += band.iter().map(|&(_, mass)| f64::from(mass)).sum::<f64>();
+            kept.extend(band);
             (below, least) = (least, if least > max * LAST_BAND { least / BAND } else { 0.0 });
         }
         kept.truncate(most);
@@ -178,22 +179,21 @@ impl Urn<'_> {
         kept
     }
 
-    /// Appends all that can be drawn with a probability in `range`, most probable first.
-    fn append_between(&self, range: Range<f32>, found: &mut Vec<Candidate>) {
-        let probs = self.probs;
-        let first = found.len();
+    /// All that can be drawn with a probability in `range`, most probable first.
+    fn between(&self, range: Range<f32>) -> Vec<Candidate> {
+        let mut found = Vec::new();
         let blocks = self.survey.most.iter().zip(&self.survey.sums).enumerate();
         for (block, (&most, &sum)) in blocks {
             if most >= range.start && sum > 0.0 {
                 let from = block * BLOCK;
-                let block = (from..).zip(&probs[from..]).take(BLOCK);
-                let candidates = block.filter(|(_, prob)| range.contains(prob));
-                let candidates = candidates.map(|(at, &prob)| (at, self.how.of(prob)));
-                found.extend(candidates.filter(|&(_, mass)| mass > 0.0));
+                let block = (from..).zip(self.probs[from..].iter().copied()).take(BLOCK);
+                found.extend(block.filter(|(_, prob)| range.contains(prob)));
             }
         }
-        found[first..]
-            .sort_unstable_by(|a, b| probs[b.0].total_cmp(&probs[a.0]).then(a.0.cmp(&b.0)));
+        found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        survey::temper_each(Isa::best(), self.how, &mut found);
+        found.retain(|&(_, mass)| mass > 0.0);
+        found
     }
 }
 

@@ -62,6 +62,7 @@ impl Ensemble {
         pool: &Pool,
     ) -> bool {
         let Some(threshold) = sequence.fusion.gate() else { return false };
+        self.listen(sequence, pool);
         let primary = sequence.fusion.primary;
         if sequence.turn != Turn::Open || !sequence.states[primary].ready {
             return false;

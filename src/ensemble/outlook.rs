@@ -27,7 +27,7 @@ impl Ensemble {
             let mut prefill = work.prefill;
             self.forward(member, &mut [&mut *sequence], &mut prefill, &work.prefixes);
         }
-        self.listen(&mut [&mut *sequence], &work.pool);
+        self.listen(sequence, &work.pool);
         let mut mixture = Mixture::new(self.union().size());
         if sequence.failed.is_none() {
             self.mix(sequence, &mut mixture, &work.pool);

@@ -16,7 +16,7 @@ use super::{
     workspace::{self, Desk},
 };
 use crate::{
-    constrain::ConstrainError,
+    constrain::{ConstrainError, Room},
     model::{self, Logits, ModelError, Pool, Row, Want},
     vocab::{Piece, UnionId},
 };
@@ -100,8 +100,6 @@ impl Ensemble {
             self.forward(member, sequences, left, &work.prefixes);
             workspace::lap(&mut lap, &mut work.times.forward[member]);
         }
-        self.listen(sequences, &work.pool);
-        workspace::lap(&mut lap, &mut work.times.mix);
     }
 
     /// Brings one member's caches up to date and leaves the logits after the last token.
@@ -174,21 +172,14 @@ impl Ensemble {
         }
     }
 
-    /// Makes the logits that members have just given probabilities.
-    pub(super) fn listen(&self, sequences: &mut [&mut Sequence], pool: &Pool) {
-        let mut new = Vec::new();
-        for (index, sequence) in sequences.iter_mut().enumerate() {
-            for (member, state) in sequence.states.iter_mut().enumerate() {
-                if !state.heard && (state.ready || state.looked > 0) {
-                    state.heard = true;
-                    new.push((index, member, state));
-                }
-            }
-        }
+    /// Makes the logits that members have just given probabilities. The threads share them out.
+    pub(super) fn listen(&self, sequence: &mut Sequence, pool: &Pool) {
+        let spoken = |(_, state): &(usize, &mut MemberState)| state.has_spoken();
+        let mut spoken: Vec<_> = sequence.states.iter_mut().enumerate().filter(spoken).collect();
         // A row for each token whose logits there are.
         let mut rows = Vec::new();
-        let mut counts = Vec::with_capacity(new.len());
-        for (_, member, state) in &mut new {
+        let mut counts = Vec::with_capacity(spoken.len());
+        for (member, state) in &mut spoken {
             let (map, temperature) = (&self.maps[*member], self.members[*member].temperature);
             let before = rows.len();
             for values in state.probs.chunks_exact_mut(map.len()) {
@@ -200,17 +191,18 @@ impl Ensemble {
         let sound = model::softmax(pool, rows);
         let mut sound = &sound[..];
         let mut failed = Vec::new();
-        for ((index, member, state), count) in new.into_iter().zip(counts) {
+        for ((member, state), count) in spoken.into_iter().zip(counts) {
             let (own, others) = sound.split_at(count);
             sound = others;
+            state.heard = true;
             if own.iter().all(|&sound| sound) {
                 self.hear(member, state);
             } else {
-                failed.push((index, member));
+                failed.push(member);
             }
         }
-        for (index, member) in failed {
-            sequences[index].lose(member, &self.members[member], &Failure::NotFinite);
+        for member in failed {
+            sequence.lose(member, &self.members[member], &Failure::NotFinite);
         }
     }
 
@@ -231,8 +223,9 @@ impl Ensemble {
         state.probs.drain(..(looked - 1) * size);
     }
 
-    /// Sequences whose members have all read the text are shared out among the threads; each
-    /// chooses on its own. Where there is only one, the threads share out its mixture.
+    /// Sequences whose members have said something are shared out among the threads; each listens
+    /// and chooses on its own, while the logits are at hand. Where there is only one, the threads
+    /// share out its masses.
     fn choose_and_commit(
         &self,
         sequences: &mut [&mut Sequence],
@@ -244,13 +237,16 @@ impl Ensemble {
             None => Ok(Step::Prefill),
         };
         let mut results: Vec<_> = sequences.iter_mut().map(failed).collect();
-        let mut ready: Vec<_> = sequences
+        let said = |sequence: &Sequence| {
+            sequence.is_ready() || sequence.states.iter().any(MemberState::has_spoken)
+        };
+        let mut busy: Vec<_> = sequences
             .iter_mut()
             .zip(&mut results)
-            .filter(|(sequence, result)| result.is_ok() && sequence.is_ready())
+            .filter(|(sequence, result)| result.is_ok() && said(sequence))
             .collect();
-        let share = ready.len().div_ceil(work.desks.len()).max(1);
-        let mut tasks: Vec<_> = ready.chunks_mut(share).zip(&mut work.desks).collect();
+        let share = busy.len().div_ceil(work.desks.len()).max(1);
+        let mut tasks: Vec<_> = busy.chunks_mut(share).zip(&mut work.desks).collect();
         let pool = &work.pool;
         pool.for_each(&mut tasks, |_, (sequences, desk)| {
             for (sequence, result) in sequences.iter_mut() {
@@ -269,6 +265,14 @@ impl Ensemble {
     ) -> Result<Step, StepError> {
         let Desk { mixture, before, spent } = desk;
         let mut lap = Instant::now();
+        self.listen(sequence, pool);
+        if let Some(error) = sequence.failed.take() {
+            return Err(error);
+        }
+        if !sequence.is_ready() {
+            workspace::lap(&mut lap, &mut spent.mix);
+            return Ok(Step::Prefill);
+        }
         self.mix(sequence, mixture, pool);
         workspace::lap(&mut lap, &mut spent.mix);
         if let Some(id) = sequence.choosing.unread.pop_front() {
@@ -278,26 +282,62 @@ impl Ensemble {
             self.read(sequence, id, score);
             return Ok(Step::Prefill);
         }
-        let id = self.choose(sequence, mixture, before)?;
+        let id = self.choose(sequence, mixture, before, pool)?;
         workspace::lap(&mut lap, &mut spent.choose);
         sequence.gated += usize::from(sequence.turn == Turn::Primary);
+        sequence.agreement += self.agreement_on(sequence, id);
         self.commit(sequence, id);
         workspace::lap(&mut lap, &mut spent.commit);
         Ok(Step::Chose(id))
     }
 
-    /// The next piece out of the mixture: constraint, penalties and bias, the draw.
+    /// The next piece out of the mixture. If the text could not end in time after the piece that
+    /// is drawn, another is drawn of those after which it can.
     fn choose(
         &self,
         sequence: &mut Sequence,
         mixture: &mut Mixture,
         before: &mut Before,
+        pool: &Pool,
     ) -> Result<UnionId, StepError> {
+        let room = sequence.room();
+        let mut id = self.draw(sequence, mixture, before, None)?;
+        if id.is_none() {
+            self.mix(sequence, mixture, pool);
+            id = self.draw(sequence, mixture, before, Some(room))?;
+        }
+        let id = match id {
+            Some(id) => id,
+            // A bias may forbid what has to come.
+            None => sequence.close()?.ok_or(StepError::NoMass)?,
+        };
+        let wanted = sequence.choosing.logprobs;
+        sequence.choosing.score = wanted.map(|wanted| self.score(sequence, before, id, wanted));
+        sequence.choosing.pieces += 1;
+        if let Some(penalizer) = &mut sequence.choosing.penalizer {
+            penalizer.count(id);
+        }
+        Ok(id)
+    }
+
+    /// A piece out of the mixture: constraint, room if it is scarce, penalties and bias, the draw;
+    /// taken into the constraint. `None` if nothing has mass, or the text could not end in time
+    /// after what was drawn.
+    fn draw(
+        &self,
+        sequence: &mut Sequence,
+        mixture: &mut Mixture,
+        before: &mut Before,
+        scarce: Option<Room>,
+    ) -> Result<Option<UnionId>, StepError> {
         if let Some(penalizer) = &sequence.choosing.penalizer {
             penalizer.raise(mixture.masses_mut());
         }
         if let Some(matching) = &mut sequence.matching {
             matching.mask(mixture.masses_mut())?;
+            if let Some(room) = scarce {
+                matching.keep_room(mixture.masses_mut(), room);
+            }
         }
         if sequence.choosing.logprobs.is_some() {
             before.keep(mixture);
@@ -312,18 +352,9 @@ impl Ensemble {
             penalizer.apply(mixture.masses_mut());
         }
         let (mix, survey) = mixture.survey();
-        let index = sequence.sampler.sample_seen(mix, survey).ok_or(StepError::NoMass)?;
+        let Some(index) = sequence.sampler.sample_seen(mix, survey) else { return Ok(None) };
         let id = UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces"));
-        let wanted = sequence.choosing.logprobs;
-        sequence.choosing.score = wanted.map(|wanted| self.score(sequence, before, id, wanted));
-        if let Some(matching) = &mut sequence.matching {
-            matching.commit(id)?;
-        }
-        sequence.choosing.pieces += 1;
-        if let Some(penalizer) = &mut sequence.choosing.penalizer {
-            penalizer.count(id);
-        }
-        Ok(id)
+        Ok(sequence.take(id)?.then_some(id))
     }
 
     /// Takes a piece of the prompt into every member's text.

@@ -1,8 +1,7 @@
 //! Logarithms and powers that are compiled to vector instructions, unlike those of the standard
 //! library: whole vocabularies go through them at each step.
 //!
-//! Only multiplied and added, never fused, so that the bits are the same on every machine. The
-//! polynomials are minimax fits, made with the Remez algorithm.
+//! The polynomials are minimax fits, made with the Remez algorithm.
 
 use std::f32::consts::LN_2;
 
@@ -15,7 +14,7 @@ pub(crate) fn log2(x: f32) -> f32 {
     let bits = x.to_bits().wrapping_sub(SQRT_HALF);
     let exponent = (bits.cast_signed() >> 23) as f32;
     let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(SQRT_HALF)) - 1.0;
-    let mut series = -0.145_811_69;
+    let mut series: f32 = -0.145_811_69;
     for c in [
         0.234_042_38,
         -0.248_876_87,
@@ -25,9 +24,9 @@ pub(crate) fn log2(x: f32) -> f32 {
         -0.721_352_8,
         1.442_694_9,
     ] {
-        series = series * m + c;
+        series = series.mul_add(m, c);
     }
-    exponent + series * m
+    series.mul_add(m, exponent)
 }
 
 /// 2^x for x up to 127, to 2e-7 of itself; below -126 as at -126.
@@ -38,9 +37,9 @@ pub(crate) fn exp2(x: f32) -> f32 {
     let x = if x > -126.0 { x } else { -126.0 };
     let shifted = x + ROUND;
     let rest = x - (shifted - ROUND);
-    let mut series = 1.330_060_5e-3;
+    let mut series: f32 = 1.330_060_5e-3;
     for c in [9.669_691e-3, 5.550_558_5e-2, 0.240_222_83, LN_2, 1.0] {
-        series = series * rest + c;
+        series = series.mul_add(rest, c);
     }
     let whole = shifted.to_bits().wrapping_sub(ROUND.to_bits()) << 23;
     f32::from_bits(series.to_bits().wrapping_add(whole))

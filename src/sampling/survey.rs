@@ -1,7 +1,7 @@
 //! What a draw has to know of a whole vocabulary, in one pass each, compiled for the machine's
 //! instructions.
 
-use super::power::power;
+use super::{Candidate, power::power};
 use crate::isa::{Isa, sum_lanes, versions};
 
 /// Masses are looked at in blocks of so many, so that those without any that counts are passed
@@ -137,6 +137,13 @@ versions! {
             }
             *sum = sum_lanes(lanes);
         }
+    }
+}
+
+versions! {
+    /// Makes masses the tempered ones.
+    fn temper_each(how: Temper, candidates: &mut [Candidate]) {
+        candidates.iter_mut().for_each(|(_, mass)| *mass = how.of(*mass));
     }
 }
 

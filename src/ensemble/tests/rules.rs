@@ -48,7 +48,7 @@ pub(super) fn mixed_in(ensemble: &Ensemble, mut sequence: Sequence) -> (Vec<f64>
     for member in 0..ensemble.members().len() {
         ensemble.forward(member, &mut [&mut sequence], &mut 100, &Prefixes::new(0));
     }
-    ensemble.listen(&mut [&mut sequence], &POOL);
+    ensemble.listen(&mut sequence, &POOL);
     ensemble.mix(&sequence, &mut mixture, &POOL);
     let one = |(state, map): (&sequence::MemberState, &VocabMap)| {
         let mut one = vec![0.0; ensemble.union().size()];
