@@ -55,6 +55,7 @@ fn every_token_a_member_holds_has_the_bits_that_a_cold_reading_gives() {
                 let mut work = work(&ensemble, 1000);
                 let mut left = vec![1000; 2];
                 ensemble.ask(&mut [&mut sequence], &mut work, &mut left);
+                ensemble.listen(&mut sequence, &POOL);
                 for (state, member) in sequence.states.iter().zip(ensemble.members()) {
                     if state.ready {
                         let prompt = state.target.len() - state.text.tokens().len();
