@@ -7,9 +7,7 @@
 //! rounds, which other processes disturb least.
 #![allow(clippy::print_stdout, reason = "the report of a benchmark")]
 
-#[path = "../tests/it/real.rs"]
-#[allow(clippy::unwrap_used, reason = "made for tests, which panic to fail")]
-mod real;
+mod duet;
 
 use std::{
     num::NonZeroUsize,
@@ -18,11 +16,12 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use duet::Model;
 use serde_json::Value;
 use tutti::{
     bench::{self, Decode, Machine, Plan, median},
-    ensemble::{self, Ensemble, LoadedModel, Member},
-    model::{Device, LanguageModel, Pool},
+    ensemble::{Ensemble, LoadedModel},
+    model::{LanguageModel, Pool},
 };
 
 const STEPS: usize = 64;
@@ -125,35 +124,26 @@ fn print(rows: &[Row]) {
 
 struct Comparison {
     llama: Llama,
-    models: Vec<(&'static str, PathBuf, LoadedModel)>,
+    models: Vec<Model>,
     ensemble: Ensemble,
 }
 
 impl Comparison {
     fn load(llama: Llama, threads: NonZeroUsize) -> anyhow::Result<Self> {
         let pool = Pool::new(threads);
-        let models = [("smollm2-135m", real::smollm2()), ("qwen2.5-0.5b", real::qwen())];
-        let models = models.map(|(name, path)| {
-            ensemble::load_model(&path, &pool, &Device::default()).map(|model| (name, path, model))
-        });
-        let models = models.into_iter().collect::<Result<Vec<_>, _>>()?;
-        for (_, _, loaded) in &models {
+        let models = duet::models(&pool)?;
+        for Model { loaded, .. } in &models {
             // llama.cpp's benchmarks begin with an uncounted run too.
             bench::prefill(&*loaded.model, 128)?;
         }
-        let member = |(name, _, loaded): &(&'static str, PathBuf, LoadedModel)| {
-            let LoadedModel { model, tokenizer, .. } = loaded.clone();
-            Member::new((*name).to_owned(), model, tokenizer, 0.5)
-        };
-        let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocab-maps/duet.map");
-        let (ensemble, _) = ensemble::load_ensemble(models.iter().map(member).collect(), &map);
+        let ensemble = duet::ensemble(&models);
         Ok(Self { llama, models, ensemble })
     }
 
     /// Everything once.
     fn round(&self, rows: &mut Vec<Row>, shares: &mut Vec<f64>) -> anyhow::Result<()> {
         let mut token_of_each = 0.0;
-        for (name, path, LoadedModel { model, .. }) in &self.models {
+        for Model { name, path, loaded: LoadedModel { model, .. } } in &self.models {
             let mut model_rows = |what: &str, goal: f64, both| {
                 add(rows, &format!("{name} {what}"), goal, both);
             };
