@@ -17,6 +17,7 @@
 //!
 //! A member of weight 0 is never run.
 
+mod calibration;
 mod card;
 mod fusion;
 mod gate;
@@ -35,6 +36,7 @@ mod workspace;
 
 use std::sync::{Arc, OnceLock};
 
+pub use calibration::TEMPERATURE_FACTORS;
 pub use card::Card;
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
