@@ -28,6 +28,7 @@ mod pieces;
 mod prefix;
 mod score;
 mod sequence;
+mod sketch;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use calibration::TEMPERATURE_FACTORS;
 pub use card::Card;
+pub use card::{BESIDE, Card};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };
@@ -49,6 +51,7 @@ pub use outlook::Outlook;
 pub use prefix::Prefixes;
 pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Prompts, Sequence, StartError, Warning};
+pub use sketch::{ReadRange, sketch};
 pub use step::{Failure, Step, StepError};
 pub use weights::{Weighting, WeightingError};
 pub use workspace::{Times, Workspace};
