@@ -38,7 +38,6 @@ mod workspace;
 use std::sync::{Arc, OnceLock};
 
 pub use calibration::TEMPERATURE_FACTORS;
-pub use card::Card;
 pub use card::{BESIDE, Card};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
