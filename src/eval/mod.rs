@@ -20,9 +20,9 @@
 //! | [`log`] | keeps what is finished, for a run that goes on and for all that is told of it |
 //! | [`summary`] | figures, verdicts and costs from a log |
 //! | [`stats`] | intervals, tests, what a number of samples can show |
+//! | [`tune`] | finds weights and temperatures in what members gave to texts |
 //! | [`table`], [`pictures`] | all that as text and as pictures |
 //! | [`plot`] | draws a picture |
-//! | [`plot`] | and as pictures |
 
 pub mod ask;
 pub mod data;
@@ -40,6 +40,7 @@ pub mod summary;
 mod system;
 pub mod table;
 pub mod task;
+pub mod tune;
 
 pub use sample::{Item, Sample, Split};
 pub use system::{Role, System, Variants};

@@ -3,6 +3,7 @@
 mod command;
 mod probability;
 mod runs;
+mod tuning;
 
 use std::sync::Arc;
 
