@@ -21,7 +21,7 @@ use tutti::{
         log::{self, Header, Log, Record},
         pictures, run,
         suite::{FEWEST, SETS, Suite},
-        table,
+        table, tune,
     },
     store::Bars,
 };
@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// With these thresholds of the gate too; of several of these three all combinations are run
     #[arg(long, value_name = "P,P", value_delimiter = ',', value_parser = gate)]
     gate: Vec<f64>,
+    /// Find weights, and temperatures of the members, that foresee texts best, instead of comparing
+    #[arg(long, value_enum, conflicts_with_all = ["task", "rule", "weights", "gate"])]
+    tune: Option<Tuned>,
     /// Of all that is drawn
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -78,6 +81,11 @@ pub(crate) struct Args {
 enum SuiteName {
     Quick,
     Full,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Tuned {
+    Weights,
 }
 
 impl Args {
@@ -103,7 +111,8 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
         return tell(folder, &header, &records);
     }
-    let folder = args.out.clone().unwrap_or_else(|| format!("eval-{}", args.suite()).into());
+    let what = if args.tune.is_some() { "tune" } else { "eval" };
+    let folder = args.out.clone().unwrap_or_else(|| format!("{what}-{}", args.suite()).into());
     let bars = Bars::stderr();
     // All that can be refused is refused before models are loaded.
     let name = plan::ensemble(config, args.ensemble.as_deref())?;
@@ -116,10 +125,19 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let plan = plan::plan(config, args, &*engine, (name, tasks, models))?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let header = plan.header();
-    let mut log = Log::open(&folder.join("log.jsonl"), &header)?;
-    let mut view = View::begin(&plan, log.records().len())?;
+    let path = folder.join("log.jsonl");
+    let mut log = Log::open(&path, &header)?;
+    if args.tune.is_none() {
+        writeln!(io::stdout(), "{}", table::detectable(&plan))?;
+    }
+    let mut view = View::begin(&plan, log.records().len());
     ask(engine, &plan, &mut log, &mut view)?;
     drop(view);
+    if args.tune.is_some() {
+        let (weights, members) = plan::weights(config, name);
+        let stages = tune::tune(log.records(), &weights, args.seed)?;
+        return Ok(writeln!(io::stdout(), "{}", tune::table(&stages, &members))?);
+    }
     tell(&folder, &header, log.records())
 }
 

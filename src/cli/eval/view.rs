@@ -20,9 +20,8 @@ pub(super) struct View {
 const STYLE: &str = "{bar:24} {pos} of {len} answers{msg}";
 
 impl View {
-    /// Says what the run can show, and begins. `done` answers are there already.
-    pub(super) fn begin(plan: &Plan, done: usize) -> io::Result<Self> {
-        writeln!(io::stdout(), "{}", table::detectable(plan))?;
+    /// `done` answers are there already.
+    pub(super) fn begin(plan: &Plan, done: usize) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(STYLE).expect("the template is sound");
             ProgressBar::new(plan.answers() as u64).with_style(style)
@@ -31,7 +30,7 @@ impl View {
         if done > 0 {
             view.say(&format!("going on after {done} of {} answers", plan.answers()));
         }
-        Ok(view)
+        view
     }
 
     pub(super) fn show(&mut self, event: &Event<'_>) {
@@ -42,7 +41,7 @@ impl View {
             }
             Event::Tried { left: None } => {}
             Event::Finished { task, header, records } => {
-                let text = table::figures(header, records, task);
+                let text = table::figures(header, records, task) + "\n";
                 match &self.bar {
                     Some(bar) => bar.suspend(|| print(&text)),
                     None => print(&text),

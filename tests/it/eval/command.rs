@@ -60,6 +60,12 @@ fn a_run_of_ones_own_texts_leaves_a_log_a_table_and_pictures_and_can_be_told_aga
     desk.out(&command);
     assert_eq!(fs::read(desk.at("run/log.jsonl")).unwrap(), log);
 
+    // Weights are found on the same texts.
+    let tune = ["eval", "--tune=weights", "--data=texts.jsonl", "--kind=bpb"];
+    let tuned = desk.out(&tune);
+    assert!(tuned.contains("weights and temperatures") && tuned.contains("; tiny "), "{tuned}");
+    assert_eq!(desk.out(&tune), tuned, "from the log");
+
     let other = desk.refusal(&COMMAND);
     assert!(other.contains("is of another run") && other.contains("geometric"), "{other}");
     let none = desk.refusal(&["eval", "--ensemble", "tiny"]);
