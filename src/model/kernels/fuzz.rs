@@ -34,6 +34,8 @@ enum Numbers {
     Extreme,
     /// Infinities and what is not a number as well.
     Any,
+    /// Multiples of a power of two, which are the same numbers wherever they are made.
+    Round,
 }
 
 impl Numbers {
@@ -41,6 +43,7 @@ impl Numbers {
         const EXTREMES: [f32; 9] =
             [0.0, -0.0, 1e-45, -1e-40, f32::MIN_POSITIVE, 1e-20, 1.0, 1e30, -1e34];
         match (self, rng.random_range(0..4)) {
+            (Self::Round, _) => f32::from(rng.random::<i16>()) / 4096.0,
             (Self::Any, 0) => {
                 [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX][rng.random_range(0..4)]
             }
@@ -53,6 +56,7 @@ impl Numbers {
         match self {
             Self::Any => f16::from_bits(rng.random()),
             Self::Extreme => f16::from_bits(rng.random::<u16>() & 0xbfff),
+            Self::Round => f16::from_f32(f32::from(rng.random::<i8>()) / 1024.0),
             Self::Usual => f16::from_f32(rng.random_range(-0.1..=0.1)),
         }
     }
@@ -318,4 +322,29 @@ fn what_lies_between_products_is_the_same_bits_for_any_length_and_magnitude() {
             assert_eq!(all(isa), expected, "case {case}: {length}, {numbers:?} on {isa:?}");
         }
     }
+}
+
+#[test]
+fn every_kind_of_processor_gives_the_bits_that_were_once_written_down() {
+    let (mut rng, isa) = (Pcg32::seed_from_u64(15), Isa::best());
+    let mut results = Vec::new();
+    for dtype in DTYPES {
+        let (rows, cols) = (21, 3 * dtype.block().0.max(32));
+        let bytes = weights_of(dtype, rows * cols, Numbers::Round, &mut rng);
+        let inputs = [input(cols, Numbers::Round, &mut rng)];
+        results.extend(product(Weights::new(dtype, [rows, cols], &bytes), &inputs, isa, 2));
+    }
+    results.extend(Heads::new(37, &mut rng).attended(isa, 16).concat());
+    let [mut gated, mut normed] = [(); 2].map(|()| input(96, Numbers::Round, &mut rng));
+    let (gate, up) = (normed.values.clone(), gated.values.clone());
+    gate_and_quantize(isa, &gate, &up, &mut gated);
+    norm_and_quantize(isa, &gate, &up, 1e-5, &mut normed);
+    let (mut probs, mut sound) = (gate, false);
+    softmax(isa, &mut probs, &mut sound);
+    results.extend([gated.values, gated.sums, normed.values, normed.sums, probs].concat());
+    // FNV-1a, over numbers instead of bytes.
+    let hash = results.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, result| {
+        (hash ^ u64::from(result.to_bits())).wrapping_mul(0x0100_0000_01b3)
+    });
+    assert_eq!((results.len(), hash), (8855, 0xa3dc_89e4_2ea9_49c6));
 }
