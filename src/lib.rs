@@ -5,8 +5,10 @@
 //! ```text
 //! main -> everything
 //! server -> report -> engine -> ensemble -> {model, vocab, sampling, tokenizer, constrain}
+//! eval -> {report, engine}
 //! bench, inspect -> ensemble
-//! config, store: used by main only; config names what {ensemble, sampling, model} can be set to;
+//! config, store: used by main only; config names what {ensemble, sampling, model, tokenizer} can be
+//! set to;
 //! gguf, safetensors -> mapped: leaves under model and tokenizer
 //! isa: a leaf under model and sampling
 //! ```
@@ -14,7 +16,7 @@
 //! | module | does | may not |
 //! |---|---|---|
 //! | [`config`] | TOML and environment into one checked [`config::Config`] | be read again after start-up |
-//! | [`store`] | brings model files to the disk, whole and checked | know what is in the files |
+//! | [`store`] | brings the files of models and data sets to the disk, whole and checked | know what is in the files |
 //! | [`mapped`] | maps files into memory and cuts tensors out | know formats |
 //! | [`gguf`] | reads the metadata and tensors of a GGUF file, split or not | know models or tokenizers |
 //! | [`safetensors`] | reads the tensors of a folder of safetensors | know models or tokenizers |
@@ -30,6 +32,7 @@
 //! | [`inspect`] | lays out how members split a text and what they would say next | read files, know engine, server |
 //! | [`server`] | the OpenAI-compatible HTTP API | use candle, do arithmetic |
 //! | [`report`] | plan, sections in parallel, one document; keeps every run | know that there is an ensemble, open sockets |
+//! | [`eval`] | tasks, scorers, paired statistics, tables over [`engine::Generate`] | be needed by what serves, open files of models |
 //!
 //! Invariants, as absences: no raw `u32` token id crosses a function boundary; no token is a
 //! `String` before the output stage; no sequence state lives in a model; no queue grows without
@@ -56,6 +59,7 @@ pub mod config;
 pub mod constrain;
 pub mod engine;
 pub mod ensemble;
+pub mod eval;
 pub mod gguf;
 pub mod inspect;
 mod isa;

@@ -41,6 +41,7 @@ use crate::{
     },
     ensemble::{Ensemble, Fusion, FusionError, Prompts, Sequence, StartError},
     sampling::{Penalizer, Penalties},
+    tokenizer::chat::Conversation,
 };
 
 /// How much an engine takes on.
@@ -170,13 +171,15 @@ impl Generate for Engine {
         }
         let StopConditions { min_tokens, ignore_end, .. } = request.stop;
         sequence.at_least(if ignore_end { usize::MAX } else { min_tokens });
+        let max_tokens = request.stop.max_tokens.unwrap_or(usize::MAX);
+        sequence.at_most(max_tokens).map_err(StartError::from)?;
         let (events, received) = mpsc::channel(EVENTS);
         let job = Job {
             ensemble: ensemble.clone(),
             sequence,
             output: Output::new(request.stop.strings),
             min_tokens,
-            max_tokens: request.stop.max_tokens.unwrap_or(usize::MAX),
+            max_tokens,
             events,
             _place: place,
         };
@@ -205,7 +208,10 @@ impl Generate for Engine {
 /// A prompt in each member's own tokens.
 fn prompts(ensemble: &Ensemble, prompt: &Prompt, fusion: Fusion) -> Result<Prompts, StartError> {
     match prompt {
-        Prompt::Chat { messages, tools } => ensemble.chat_prompts(messages, tools, fusion),
+        Prompt::Chat { messages, tools, template_args } => {
+            let conversation = Conversation { messages, tools, args: template_args };
+            ensemble.chat_prompts(conversation, fusion)
+        }
         Prompt::Text(text) => Ok(ensemble.text_prompts(text, fusion)),
         Prompt::Tokens(pieces) => Ok(ensemble.text_prompts(ensemble.bytes_of(pieces)?, fusion)),
     }
@@ -288,6 +294,9 @@ impl From<StartError> for GenerateError {
             StartError::Constraint(
                 ConstrainError::Schema { reason } | ConstrainError::DeadEnd { reason, .. },
             ) => Self::Constraint { reason },
+            StartError::Constraint(ConstrainError::Budget { least, budget }) => {
+                Self::Budget { least, budget }
+            }
         }
     }
 }

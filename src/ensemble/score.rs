@@ -97,10 +97,11 @@ impl Ensemble {
         id: UnionId,
         wanted: Logprobs,
     ) -> Score {
+        let weights = if wanted.members { sequence.weights() } else { Vec::new() };
         let vote = |member: usize| {
             let weight = match sequence.turn {
                 Turn::Primary => f32::from(u8::from(member == sequence.fusion.primary)),
-                Turn::Open | Turn::Everyone => sequence.fusion.weights[member],
+                Turn::Open | Turn::Everyone => weights[member],
             };
             let given = || self.maps[member].mass_of(&sequence.states[member].probs, id);
             Vote { weight, probability: (weight > 0.0).then(given) }

@@ -8,7 +8,7 @@ use super::{
     weights::{self, Scores},
 };
 use crate::{
-    constrain::{ConstrainError, Constraint, Matching},
+    constrain::{ConstrainError, Constraint, Matching, Room},
     model::KvCache,
     sampling::{Penalizer, Sampler, SamplingParams},
     tokenizer::{Encoded, Tokenizer},
@@ -45,6 +45,8 @@ pub(super) struct Choosing {
     pub(super) least: usize,
     /// Pieces of the text so far.
     pub(super) pieces: usize,
+    /// There will be no more than these.
+    most: Option<usize>,
     pub(super) logprobs: Option<Logprobs>,
     /// What is told of the last piece.
     pub(super) score: Option<Score>,
@@ -218,6 +220,42 @@ impl Sequence {
     /// else does.
     pub fn at_least(&mut self, pieces: usize) {
         self.choosing.least = pieces;
+    }
+
+    /// The text has so many pieces at most; under a constraint it ends within them, and within the
+    /// members' contexts, if a way to the end is known.
+    ///
+    /// # Errors
+    /// If nothing that the constraint allows fits.
+    pub fn at_most(&mut self, pieces: usize) -> Result<(), ConstrainError> {
+        self.choosing.most = Some(pieces);
+        match &mut self.matching {
+            Some(matching) => matching.fit(pieces),
+            None => Ok(()),
+        }
+    }
+
+    /// What is left for the text.
+    pub(super) fn room(&self) -> Room {
+        // A piece may still be chosen when a context is just full.
+        let left = |member: usize| {
+            (self.context_lengths[member] + 1).saturating_sub(self.states[member].target.len())
+        };
+        Room {
+            pieces: self.choosing.most.map_or(usize::MAX, |most| most - self.choosing.pieces),
+            bytes: self.fusion.active().map(left).min().unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Takes a piece into the constraint, unless the text could not end in time then.
+    pub(super) fn take(&mut self, id: UnionId) -> Result<bool, ConstrainError> {
+        let room = self.room();
+        self.matching.as_mut().map_or(Ok(true), |matching| matching.commit(id, room))
+    }
+
+    /// Goes on to the end that the constraint knows.
+    pub(super) fn close(&mut self) -> Result<Option<UnionId>, ConstrainError> {
+        self.matching.as_mut().map_or(Ok(None), Matching::close)
     }
 
     /// Scores what is chosen from now on, and what of the prompt is read piece by piece.
