@@ -16,7 +16,7 @@ use rand_pcg::{
 };
 
 use crate::isa::Isa;
-pub(crate) use power::{exp2, log2};
+pub(crate) use power::{exp2, log2, powers};
 use survey::Temper;
 pub(crate) use survey::{BLOCK, Blocks, Survey};
 

@@ -5,7 +5,7 @@
 //! make of it.
 
 use super::{Ensemble, Sequence};
-use crate::{sampling::power, vocab::UnionId};
+use crate::{isa::Isa, sampling::powers, vocab::UnionId};
 
 /// The temperatures that are told of, as multiples of the member's own.
 pub const TEMPERATURE_FACTORS: [f32; 11] =
@@ -19,11 +19,11 @@ impl Ensemble {
         let mut raised = Vec::new();
         let mut of_member = |member: usize| {
             let (map, probs) = (&self.maps[member], &sequence.states[member].probs);
-            // What has no mass has none at any temperature, where `power` leaves a trace.
+            // What has no mass has none at any temperature, where `powers` leaves a trace.
             let has_mass = map.mass_of(probs, id) > 0.0;
             let mut at = |factor: f32| {
-                raised.clear();
-                raised.extend(probs.iter().map(|&p| power(p, factor.recip())));
+                raised.resize(probs.len(), 0.0);
+                powers(Isa::best(), probs, factor.recip(), &mut raised);
                 let total: f64 = raised.iter().map(|&mass| f64::from(mass)).sum();
                 (f64::from(map.mass_of(&raised, id)).ln() - total.ln()) as f32
             };

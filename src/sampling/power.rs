@@ -5,6 +5,8 @@
 
 use std::f32::consts::LN_2;
 
+use crate::isa::versions;
+
 /// The binary logarithm of a positive normal number, to 2e-7 or 2e-7 of itself, whichever is more;
 /// of 0 it is about -127.
 #[inline(always)]
@@ -48,8 +50,17 @@ pub(crate) fn exp2(x: f32) -> f32 {
 /// `x^y` for `x` from about 1e-30 to 1 and `y log2(x)` above -126, to about 3e-6; 1 stays 1, and
 /// 0 comes to next to nothing.
 #[inline(always)]
-pub(crate) fn power(x: f32, y: f32) -> f32 {
+pub(super) fn power(x: f32, y: f32) -> f32 {
     exp2(y * log2(x))
+}
+
+versions! {
+    /// [`power`] of all of `x`.
+    fn powers(x: &[f32], y: f32, out: &mut [f32]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = power(x, y);
+        }
+    }
 }
 
 #[cfg(test)]
