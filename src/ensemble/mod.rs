@@ -209,9 +209,9 @@ impl Ensemble {
     /// Whether all that take part in a sequence can be forwarded at once. If not, what is missing
     /// is being loaded from now on: ask again.
     pub fn is_ready(&self, sequence: &Sequence) -> bool {
-        let ready = |member: usize| self.members[member].model.is_ready();
-        // All at once, none after another.
-        sequence.members().fold(true, |all, member| ready(member) && all)
+        let missing = |member: &usize| !self.members[*member].model.is_ready();
+        // Each is asked, so that all are loaded at once.
+        sequence.members().filter(missing).count() == 0
     }
 
     /// The conversation in the own template of each member that takes part, the assistant's turn
