@@ -31,6 +31,19 @@ pub struct Score {
     pub members: Vec<Vote>,
 }
 
+impl Score {
+    /// How near the members' probabilities of the piece are to each other: 1 less the distance
+    /// between the greatest and the least. `None` unless two members or more were asked.
+    pub fn agreement(&self) -> Option<f64> {
+        let mut given = self.members.iter().filter_map(|vote| vote.probability);
+        let first = given.next()?;
+        let range = |(least, most): (f32, f32), one: f32| (least.min(one), most.max(one));
+        let second = given.next()?;
+        let (least, most) = given.fold(range((first, first), second), range);
+        Some(f64::from(1.0 - (most - least)))
+    }
+}
+
 /// A piece that might have come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScoredAlternative {
@@ -68,10 +81,13 @@ impl Before {
 
     /// The `count` most probable pieces.
     fn top(&self, count: usize) -> Vec<ScoredAlternative> {
+        if count == 0 {
+            return Vec::new();
+        }
         let mut best: Vec<usize> = Vec::with_capacity(count + 1);
         let mut least = 0.0;
         for (index, &mass) in self.masses.iter().enumerate() {
-            if mass > least && count > 0 {
+            if mass > least {
                 let at = best.partition_point(|&other| self.masses[other] >= mass);
                 best.insert(at, index);
                 best.truncate(count);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Part, ReportEvent, Run, Tokens, loops::loops};
+use super::{Agreement, Lost, Part, ReportEvent, Run, Tokens, loops::loops};
 use crate::{
     constrain::Constraint,
     engine::{
-        Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, Prompt,
-        StopConditions,
+        Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, Logprobs,
+        Prompt, StopConditions, Usage,
     },
     tokenizer::chat::Message,
 };
@@ -29,6 +29,8 @@ pub(super) struct Question {
 pub(super) struct Answer {
     pub(super) text: String,
     pub(super) usage: Tokens,
+    /// Members that the generation went on without.
+    pub(super) lost: Vec<Lost>,
     pub(super) end: End,
 }
 
@@ -46,6 +48,7 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
     let mut answer = Answer {
         text: String::new(),
         usage: Tokens::default(),
+        lost: Vec::new(),
         end: End::Failed(GenerateError::Stopped),
     };
     let mut generation = match admit(run, question).await {
@@ -62,7 +65,10 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
                 answer.usage.prompt_tokens += prompt_tokens;
             }
             Event::Prompt { .. } => {}
-            Event::Text { text, tokens, .. } => {
+            Event::Text { text, tokens, pieces } => {
+                let agreements = pieces.iter().filter_map(|piece| Agreement::of(&piece.score));
+                let told = answer.usage.agreement.into_iter().chain(agreements);
+                answer.usage.agreement = told.reduce(|a, b| a + b);
                 answer.usage.completion_tokens += tokens;
                 answer.text.push_str(&text);
                 run.tell(delta(part, text, tokens)).await;
@@ -71,10 +77,15 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
                     break;
                 }
             }
-            // The log has it; a report is not the place for it.
-            Event::Warning { .. } => {}
+            Event::Warning { member, reason } => {
+                let lost = Lost { member, reason };
+                run.tell(ReportEvent::MemberLost { part, lost: lost.clone() }).await;
+                answer.lost.push(lost);
+            }
             Event::Finished { reason, usage } => {
-                answer.usage = usage.into();
+                let Usage { prompt_tokens, completion_tokens, gated } = usage;
+                let agreement = answer.usage.agreement;
+                answer.usage = Tokens { prompt_tokens, completion_tokens, gated, agreement };
                 answer.end = match reason {
                     FinishReason::Stop => End::Stop,
                     FinishReason::Length => End::Length,
@@ -95,6 +106,7 @@ async fn admit(run: &Run<'_>, question: Question) -> Result<Generation, Generate
         sampling: run.request.sampling_of(question.number),
         stop: StopConditions { max_tokens: Some(question.max_tokens), ..StopConditions::default() },
         constraint: question.constraint,
+        logprobs: run.several.then(|| Logprobs { members: true, ..Logprobs::default() }),
         ..GenerateRequest::new(run.request.model.clone(), Prompt::chat(question.messages))
     };
     admitted(run.engine, request, Some((run, question.part))).await

@@ -67,7 +67,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::{Generate, GenerateError, ModelCard};
 
-pub use event::{Done, Facts, Part, Report, ReportEvent, Tokens};
+pub use event::{Agreement, Done, Facts, Lost, Part, Report, ReportEvent, Tokens};
 pub use file::{DocumentError, check_destination, write_document};
 pub use measures::{Measures, Overall, Structure, measures};
 pub use plan::{Plan, PlanFault, Planned, PlannedSection};
@@ -120,7 +120,8 @@ async fn session<T>(
     let (events, mut told) = mpsc::channel(EVENTS_AHEAD);
     let run = async {
         // Moved in, so that the channel closes when the run ends.
-        let run = Run { engine, request, events };
+        let several = card(engine, &request.model).is_ok_and(|card| card.members.len() > 1);
+        let run = Run { engine, request, events, several };
         let result = work(&run).await;
         if let Err(error) = &result {
             run.tell(ReportEvent::Failed { reason: error.to_string() }).await;
@@ -141,6 +142,8 @@ struct Run<'a> {
     engine: &'a dyn Generate,
     request: &'a ReportRequest,
     events: mpsc::Sender<ReportEvent>,
+    /// More than one model writes.
+    several: bool,
 }
 
 impl Run<'_> {

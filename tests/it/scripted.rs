@@ -98,7 +98,7 @@ impl Generate for Scripted {
         };
         let members = vec![member("alpha"), member("beta")];
         let models = vec![ModelCounters { name: "duet".to_owned(), members }];
-        Counters { running: 1, waiting: 2, models }
+        Counters { running: 1, waiting: 2, places: 72, models }
     }
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {

@@ -172,6 +172,11 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         let share = 100.0 * gated as f64 / usage.completion_tokens.max(1) as f64;
         rows.push(("Gate", format!("{share:.0} % of the tokens by one model alone")));
     }
+    if let Some(agreement) = usage.agreement {
+        let apart = 100.0 * agreement.apart as f64 / agreement.tokens.max(1) as f64;
+        let mean = agreement.mean;
+        rows.push(("Agreement", format!("{mean:.2}; below a half at {apart:.0} % of the tokens")));
+    }
     if let Some(asked) = short_of {
         rows.push(("Sections", format!("{} of {asked} asked for", report.sections.len())));
     }

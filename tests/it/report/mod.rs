@@ -11,9 +11,12 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tutti::{
     constrain::Constraint,
-    engine::{FinishReason, GenerateError, GenerateRequest, Prompt},
+    engine::{
+        Event, FinishReason, GenerateError, GenerateRequest, Prompt, Score, ScoredPiece, UnionId,
+        Vote,
+    },
     report::{
-        Done, MAX_TOPIC_BYTES, Outcome, Part, PlanFault, Report, ReportError, ReportEvent,
+        Done, Lost, MAX_TOPIC_BYTES, Outcome, Part, PlanFault, Report, ReportError, ReportEvent,
         ReportRequest, SectionFault, Tokens, write,
     },
     sampling::SamplingParams,
@@ -29,7 +32,7 @@ mod plan;
 mod progress;
 mod runs;
 
-use crate::scripted::{PROMPT_TOKENS, Scripted};
+use crate::scripted::{PROMPT_TOKENS, Scripted, Step, finished, started};
 use acts::{Act, acting, last_message};
 
 const TOPIC: &str = "Create a report on LLM scaling laws";
@@ -184,7 +187,7 @@ async fn the_facts_are_those_of_all_generations() {
         .sum();
     // One more for the end of the plan, of each section and of what is made of them.
     let usage =
-        Tokens { prompt_tokens: 6 * PROMPT_TOKENS, completion_tokens: told + 6, gated: None };
+        Tokens { prompt_tokens: 6 * PROMPT_TOKENS, completion_tokens: told + 6, ..Tokens::default() };
     assert_eq!(report.facts.usage, usage);
     assert_eq!(report.facts.members, ["alpha", "beta"]);
     let closing = closing(&report);
@@ -436,6 +439,44 @@ async fn a_section_that_loops_is_cancelled_and_told_so() {
     let asked = engine.seen();
     let again = asked.iter().filter(|r| is_of(r, "Data")).nth(1).unwrap();
     assert!(last_message(again).contains("repeated itself"));
+}
+
+#[tokio::test]
+async fn a_member_that_is_lost_is_told_and_stays_in_the_facts() {
+    let reason = "no memory".to_owned();
+    let warning = Event::Warning { member: "beta".to_owned(), reason: reason.clone() };
+    let engine = Scripted::new(move |request| {
+        if !is_of(request, "Data") {
+            return if is_plan(request) { good_plan() } else { text_on(request) }.steps();
+        }
+        let votes = |of: [f32; 2]| of.map(|p| Vote { weight: 0.5, probability: Some(p) }).to_vec();
+        let piece = |bytes: &str, of| ScoredPiece {
+            id: UnionId(0),
+            bytes: bytes.into(),
+            score: Score { members: votes(of), ..Score::default() },
+        };
+        let pieces = vec![piece("Data", [0.9, 0.8]), piece(" is.", [0.7, 0.1])];
+        let text = Event::Text { text: "Data is.".to_owned(), tokens: 2, pieces };
+        let steps = [Step::Send(warning.clone()), Step::Send(text)];
+        Ok([vec![started()], steps.to_vec(), vec![finished(FinishReason::Stop, 3)]].concat())
+    });
+    let (report, events) = run(&engine, request()).await;
+    let report = report.unwrap();
+    let lost = Lost { member: "beta".to_owned(), reason };
+    let part = Part::Section { index: 1 };
+    assert!(events.contains(&ReportEvent::MemberLost { part, lost: lost.clone() }));
+    assert_eq!(report.sections[1].lost, [lost]);
+    assert!(closing(&report).contains("1 part finished without a member."));
+    // The members are 0.1 and 0.6 apart.
+    let agreement = report.sections[1].usage.agreement.unwrap();
+    assert!((agreement.mean - 0.65).abs() < 1e-6 && (agreement.tokens, agreement.apart) == (2, 1));
+    assert_eq!(report.facts.usage.agreement, Some(agreement));
+    let markdown = report.markdown();
+    assert!(markdown.contains("\nagreement: 0.650\n"), "{markdown}");
+    let alone = run(&engine, ReportRequest { model: "alpha".to_owned(), ..request() }).await.0;
+    let asked = engine.seen();
+    assert!(alone.is_ok() && asked[0].logprobs.is_some_and(|asked| asked.members));
+    assert!(asked.iter().filter(|r| r.model == "alpha").all(|r| r.logprobs.is_none()));
 }
 
 #[tokio::test]
