@@ -95,7 +95,8 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     let mut ensembles = Vec::new();
     for ensemble in &wanted {
         let (name, members) = (&ensemble.name, members(config, ensemble, &models));
-        let composed = compose(name, members, &maps, &bar).with_settings(&ensemble.fusion);
+        let map = maps.join(format!("{}.map", map_name(ensemble)));
+        let composed = compose(name, members, &map, &bar).with_settings(&ensemble.fusion);
         ensembles.push((name.clone(), Arc::new(composed)));
     }
     let time = since.elapsed();
@@ -212,12 +213,11 @@ fn members(
 }
 
 /// A single model needs no map on the disk: its union is itself.
-fn compose(name: &str, members: Vec<Member>, maps: &Path, progress: &dyn Progress) -> Ensemble {
+fn compose(name: &str, members: Vec<Member>, file: &Path, progress: &dyn Progress) -> Ensemble {
     if members.len() == 1 {
         return Ensemble::new(members);
     }
-    let file = maps.join(format!("{name}.map"));
-    let (ensemble, origin) = ensemble::load_ensemble(members, &file);
+    let (ensemble, origin) = ensemble::load_ensemble(members, file);
     let (size, file) = (ensemble.union().size(), file.display());
     progress.note(&match origin {
         MapOrigin::File => format!("{name}: union of {size} pieces, from {file}"),
@@ -232,6 +232,19 @@ fn compose(name: &str, members: Vec<Member>, maps: &Path, progress: &dyn Progres
         }
     });
     ensemble
+}
+
+/// An ensemble of the user's own that is called as a built-in one leaves that one's map alone.
+fn map_name(ensemble: &EnsembleConfig) -> String {
+    fn models(ensemble: &EnsembleConfig) -> Vec<&str> {
+        ensemble.members.iter().map(|member| member.model.as_str()).collect()
+    }
+    let name = &ensemble.name;
+    let built_in = Config::default().ensembles.into_iter().find(|built_in| built_in.name == *name);
+    match built_in.filter(|built_in| models(built_in) != models(ensemble)) {
+        Some(_) => format!("{name}-own"),
+        None => name.clone(),
+    }
 }
 
 /// `vocab-maps` of the working directory if it is there, else of the cache.

@@ -127,7 +127,9 @@ impl Prompt {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopConditions {
-    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing.
+    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing. A text
+    /// under a constraint ends by itself within them, as far as its length can be measured (see
+    /// [`crate::constrain::Matching`]).
     pub max_tokens: Option<usize>,
     /// Texts that end the generation and are not part of it. None is empty.
     pub strings: Vec<String>,
@@ -249,6 +251,11 @@ pub enum GenerateError {
     Prompt { reason: String },
     #[error("the constraint cannot be enforced: {reason}")]
     Constraint { reason: String },
+    #[error(
+        "no text that the constraint allows fits into {budget} tokens; the shortest that is known \
+         needs {least}"
+    )]
+    Budget { least: usize, budget: usize },
     /// `param` is the part of the request that is wrong, as it is called there.
     #[error("`{param}` {reason}")]
     Fusion { param: &'static str, reason: String },

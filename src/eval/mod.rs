@@ -20,11 +20,13 @@
 //! | [`summary`] | figures, verdicts and costs from a log |
 //! | [`stats`] | intervals, tests, what a number of samples can show |
 //! | [`table`] | all that as text |
+//! | [`plot`] | and as pictures |
 
 pub mod ask;
 pub mod data;
 pub mod lattice;
 pub mod log;
+pub mod plot;
 pub mod program;
 pub mod run;
 pub mod sample;
