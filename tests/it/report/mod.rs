@@ -31,6 +31,7 @@ mod file;
 mod plan;
 mod progress;
 mod runs;
+mod whole;
 
 use crate::scripted::{PROMPT_TOKENS, Scripted, Step, finished, started};
 use acts::{Act, acting, last_message};
@@ -186,8 +187,11 @@ async fn the_facts_are_those_of_all_generations() {
         })
         .sum();
     // One more for the end of the plan, of each section and of what is made of them.
-    let usage =
-        Tokens { prompt_tokens: 6 * PROMPT_TOKENS, completion_tokens: told + 6, ..Tokens::default() };
+    let usage = Tokens {
+        prompt_tokens: 6 * PROMPT_TOKENS,
+        completion_tokens: told + 6,
+        ..Tokens::default()
+    };
     assert_eq!(report.facts.usage, usage);
     assert_eq!(report.facts.members, ["alpha", "beta"]);
     let closing = closing(&report);

@@ -200,7 +200,7 @@ async fn a_server_that_keeps_no_reports_has_no_routes_for_them() {
 }
 
 /// A chat with the model that writes reports, and `fields` over it.
-fn report_chat(fields: Value) -> Value {
+fn report_chat(fields: &Value) -> Value {
     let mut body = chat(json!({ "model": "duet-report", "seed": 7 }));
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     body
@@ -225,7 +225,7 @@ async fn a_chat_model_answers_with_the_report() {
     let names: Vec<_> = models["data"].as_array().unwrap().iter().map(|m| &m["id"]).collect();
     assert_eq!(names, ["duet", "alpha", "beta", "duet-report"]);
     assert_eq!(desk.get("/v1/models/duet-report").await.json()["members"][1], "beta");
-    let answer = desk.chat(report_chat(json!({}))).await;
+    let answer = desk.chat(report_chat(&json!({}))).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(!answer.headers.contains_key("x-ignored-params"));
     let answer = answer.json();
@@ -245,9 +245,9 @@ async fn a_chat_model_answers_with_the_report() {
 #[tokio::test]
 async fn a_streamed_report_thinks_in_plan_order_and_says_the_same_document() {
     let desk = Desk::new(&[]);
-    let whole = desk.chat(report_chat(json!({}))).await.json();
+    let whole = desk.chat(report_chat(&json!({}))).await.json();
     let fields = json!({ "stream": true, "stream_options": { "include_usage": true } });
-    let reply = desk.chat(report_chat(fields)).await;
+    let reply = desk.chat(report_chat(&fields)).await;
     assert!(reply.text.trim_end().ends_with("data: [DONE]"));
     let chunks = chunks(&reply);
     assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
@@ -276,7 +276,7 @@ async fn a_chat_for_a_report_names_what_it_leaves_out_and_refuses_what_it_cannot
         message("user", "New")
     ]);
     let reply =
-        desk.chat(report_chat(json!({ "messages": messages, "max_tokens": 9, "x": 1 }))).await;
+        desk.chat(report_chat(&json!({ "messages": messages, "max_tokens": 9, "x": 1 }))).await;
     let named = reply.headers["x-ignored-params"].to_str().unwrap();
     assert_eq!(named, "x, max_tokens, messages[0], messages[1], messages[2]");
     assert_eq!(desk.listed().await[0]["topic"], "New");
@@ -292,19 +292,19 @@ async fn a_chat_for_a_report_names_what_it_leaves_out_and_refuses_what_it_cannot
         (json!({ "messages": [message("user", " ")] }), "messages[0]"),
         (json!({ "messages": [message("system", "x")] }), "messages"),
     ] {
-        let refusal = desk.chat(report_chat(fields.clone())).await.refusal();
+        let refusal = desk.chat(report_chat(&fields)).await.refusal();
         assert_eq!((refusal.0, refusal.2), (400, json!(param)), "{fields}");
     }
     // Only chats have it, and only of ensembles.
-    let body = json!({ "model": "duet-report", "prompt": "x", "input": "x" }).to_string();
-    for path in ["/v1/completions", "/v1/responses"] {
+    for (path, field) in [("/v1/completions", "prompt"), ("/v1/responses", "input")] {
         let request = Request::post(path).header("content-type", "application/json");
-        let request = request.body(Body::from(body.clone())).unwrap();
+        let body = json!({ "model": "duet-report", field: "x" }).to_string();
+        let request = request.body(Body::from(body)).unwrap();
         let reply = send(desk.router.clone(), request).await;
         assert_eq!(reply.refusal().2, "model", "{path}");
         assert!(reply.message().contains("/v1/chat/completions"), "{}", reply.message());
     }
-    let alone = desk.chat(report_chat(json!({ "model": "alpha-report" }))).await;
+    let alone = desk.chat(report_chat(&json!({ "model": "alpha-report" }))).await;
     assert_eq!(alone.refusal().1, "model_not_found");
 }
 
@@ -314,10 +314,10 @@ async fn a_chat_for_a_report_that_fails_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let reports = Some(Runs::open(folder.path()).unwrap());
     let router = router(engine, ServerConfig { reports, ..config() });
-    let reply = client::post(router.clone(), &report_chat(json!({}))).await;
+    let reply = client::post(router.clone(), &report_chat(&json!({}))).await;
     assert_eq!(reply.refusal().1, "report_failed");
     assert!(reply.message().contains("no section could be written"), "{}", reply.message());
-    let reply = client::post(router, &report_chat(json!({ "stream": true }))).await;
+    let reply = client::post(router, &report_chat(&json!({ "stream": true }))).await;
     assert!(!reply.text.contains("[DONE]"));
     let last = chunks(&reply).pop().unwrap();
     assert_eq!(last["error"]["code"], "report_failed", "{last}");
@@ -352,7 +352,7 @@ async fn a_report_that_finds_no_place_is_refused_like_any_request() {
     let reply = send(router.clone(), request).await;
     assert_eq!(reply.refusal().0, 429);
     assert!(reply.headers.contains_key("retry-after"));
-    assert_eq!(client::post(router, &report_chat(json!({}))).await.refusal().0, 429);
+    assert_eq!(client::post(router, &report_chat(&json!({}))).await.refusal().0, 429);
     assert!(runs.list().unwrap().is_empty());
 }
 
