@@ -17,6 +17,8 @@
 //!
 //! A member of weight 0 is never run.
 
+mod agreement;
+mod calibration;
 mod card;
 mod fusion;
 mod gate;
@@ -36,6 +38,8 @@ mod workspace;
 
 use std::sync::{Arc, OnceLock};
 
+pub use agreement::Agreement;
+pub use calibration::TEMPERATURE_FACTORS;
 pub use card::{BESIDE, Card};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,

@@ -15,6 +15,8 @@ pub struct Logprobs {
     pub top: usize,
     /// What each member gave the piece is told too.
     pub members: bool,
+    /// What each would give it at other calibration temperatures is told as well.
+    pub calibrated: bool,
     /// The pieces of a raw prompt are told as well; of a conversation it is refused.
     pub prompt: bool,
 }
@@ -29,19 +31,10 @@ pub struct Score {
     pub top: Vec<ScoredAlternative>,
     /// In the members' order, which is that of the model's card; empty unless asked for.
     pub members: Vec<Vote>,
-}
-
-impl Score {
-    /// How near the members' probabilities of the piece are to each other: 1 less the distance
-    /// between the greatest and the least. `None` unless two members or more were asked.
-    pub fn agreement(&self) -> Option<f64> {
-        let mut given = self.members.iter().filter_map(|vote| vote.probability);
-        let first = given.next()?;
-        let range = |(least, most): (f32, f32), one: f32| (least.min(one), most.max(one));
-        let second = given.next()?;
-        let (least, most) = given.fold(range((first, first), second), range);
-        Some(f64::from(1.0 - (most - least)))
-    }
+    /// In the members' order: the natural logarithm of what each that takes part would give the
+    /// piece at each of [`TEMPERATURE_FACTORS`](super::TEMPERATURE_FACTORS), where all took part
+    /// in the step. Empty unless asked for.
+    pub calibrated: Vec<Vec<f32>>,
 }
 
 /// A piece that might have come.
@@ -123,10 +116,12 @@ impl Ensemble {
             Vote { weight, probability: (weight > 0.0).then(given) }
         };
         let members = if wanted.members { 0..self.members.len() } else { 0..0 };
+        let calibrated = wanted.calibrated && sequence.turn != Turn::Primary;
         Score {
             logprob: Some(before.logprob(id.0 as usize)),
             top: before.top(wanted.top),
             members: members.map(vote).collect(),
+            calibrated: if calibrated { self.calibrated(sequence, id) } else { Vec::new() },
         }
     }
 }

@@ -77,6 +77,24 @@ impl Asker {
         context: &str,
         text: &str,
     ) -> Result<Scored, GenerateError> {
+        self.read_all(system, context, text, Logprobs::default()).await
+    }
+
+    /// How probable a text is from its beginning, and of each piece what each member would give it
+    /// at other calibration temperatures.
+    pub async fn masses(&self, system: &System, text: &str) -> Result<Scored, GenerateError> {
+        let told = Logprobs { calibrated: true, ..Logprobs::default() };
+        self.read_all(system, "", text, told).await
+    }
+
+    async fn read_all(
+        &self,
+        system: &System,
+        context: &str,
+        text: &str,
+        told: Logprobs,
+    ) -> Result<Scored, GenerateError> {
+        let told = Logprobs { members: true, prompt: true, ..told };
         let mut readings: Vec<Reading> = Vec::new();
         for tokenizer in &system.vocabularies {
             let reading = self.reading(system, tokenizer, context, text)?;
@@ -85,7 +103,7 @@ impl Asker {
             }
         }
         let prompt_tokens = readings.first().map_or(0, |reading| reading.context);
-        let read = readings.into_iter().map(|reading| self.read(system, reading));
+        let read = readings.into_iter().map(|reading| self.read(system, reading, told));
         let readings = try_join_all(read).await?;
         let edges = readings.iter().flat_map(|pieces| edges(pieces)).collect();
         let alone = |piece: &&ScoredPiece| {
@@ -128,10 +146,11 @@ impl Asker {
         &self,
         system: &System,
         reading: Reading,
+        told: Logprobs,
     ) -> Result<Vec<ScoredPiece>, GenerateError> {
         let request = GenerateRequest {
             stop: StopConditions { max_tokens: Some(0), ..StopConditions::default() },
-            logprobs: Some(Logprobs { top: 0, members: true, prompt: true }),
+            logprobs: Some(told),
             fusion: system.fusion.clone(),
             ..GenerateRequest::new(&system.model, Prompt::Tokens(reading.pieces))
         };

@@ -19,6 +19,7 @@
 //! | [`log`] | keeps what is finished, for a run that goes on and for all that is told of it |
 //! | [`summary`] | figures, verdicts and costs from a log |
 //! | [`stats`] | intervals, tests, what a number of samples can show |
+//! | [`tune`] | finds weights and temperatures in what members gave to texts |
 //! | [`table`] | all that as text |
 //! | [`plot`] | and as pictures |
 
@@ -36,6 +37,7 @@ pub mod summary;
 mod system;
 pub mod table;
 pub mod task;
+pub mod tune;
 
 pub use sample::{Item, Sample, Split};
 pub use system::{Role, System, Variants};

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Agreement, Lost, Part, ReportEvent, Run, Tokens, loops::loops};
+use super::{Lost, Part, ReportEvent, Run, Tokens, loops::loops};
 use crate::{
     constrain::Constraint,
     engine::{
-        Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, Logprobs,
-        Prompt, StopConditions, Usage,
+        Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, Prompt,
+        StopConditions,
     },
     tokenizer::chat::Message,
 };
@@ -65,10 +65,7 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
                 answer.usage.prompt_tokens += prompt_tokens;
             }
             Event::Prompt { .. } => {}
-            Event::Text { text, tokens, pieces } => {
-                let agreements = pieces.iter().filter_map(|piece| Agreement::of(&piece.score));
-                let told = answer.usage.agreement.into_iter().chain(agreements);
-                answer.usage.agreement = told.reduce(|a, b| a + b);
+            Event::Text { text, tokens, .. } => {
                 answer.usage.completion_tokens += tokens;
                 answer.text.push_str(&text);
                 run.tell(delta(part, text, tokens)).await;
@@ -83,9 +80,7 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
                 answer.lost.push(lost);
             }
             Event::Finished { reason, usage } => {
-                let Usage { prompt_tokens, completion_tokens, gated } = usage;
-                let agreement = answer.usage.agreement;
-                answer.usage = Tokens { prompt_tokens, completion_tokens, gated, agreement };
+                answer.usage = usage.into();
                 answer.end = match reason {
                     FinishReason::Stop => End::Stop,
                     FinishReason::Length => End::Length,
@@ -106,7 +101,6 @@ async fn admit(run: &Run<'_>, question: Question) -> Result<Generation, Generate
         sampling: run.request.sampling_of(question.number),
         stop: StopConditions { max_tokens: Some(question.max_tokens), ..StopConditions::default() },
         constraint: question.constraint,
-        logprobs: run.several.then(|| Logprobs { members: true, ..Logprobs::default() }),
         ..GenerateRequest::new(run.request.model.clone(), Prompt::chat(question.messages))
     };
     admitted(run.engine, request, Some((run, question.part))).await

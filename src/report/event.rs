@@ -11,7 +11,7 @@ use super::{
     plan::{Plan, PlanFault, Planned},
     section::{Section, SectionFault},
 };
-use crate::engine::{Score, Usage};
+use crate::engine::{self, Usage};
 
 /// A part of a report that is written by a generation of its own, in the document's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -144,22 +144,13 @@ pub struct Lost {
     pub reason: String,
 }
 
-/// How near the members' opinions were to each other, of the tokens that several of them decided;
-/// see [`Score::agreement`].
+/// How near the members' probabilities of a token were to each other, of the tokens that several of
+/// them decided; see [`engine::Agreement`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
     /// From 0 to 1.
     pub mean: f64,
-    pub tokens: usize,
-    /// Those of the tokens where it was below a half.
-    pub apart: usize,
-}
-
-impl Agreement {
-    pub(super) fn of(score: &Score) -> Option<Self> {
-        let mean = score.agreement()?;
-        Some(Self { mean, tokens: 1, apart: usize::from(mean < 0.5) })
-    }
+    pub tokens: u64,
 }
 
 impl std::ops::Add for Agreement {
@@ -168,7 +159,7 @@ impl std::ops::Add for Agreement {
     fn add(self, more: Self) -> Self {
         let tokens = self.tokens + more.tokens;
         let sum = self.mean * self.tokens as f64 + more.mean * more.tokens as f64;
-        Self { mean: sum / tokens.max(1) as f64, tokens, apart: self.apart + more.apart }
+        Self { mean: sum / tokens.max(1) as f64, tokens }
     }
 }
 
@@ -185,10 +176,22 @@ pub struct Tokens {
     pub agreement: Option<Agreement>,
 }
 
+impl From<Usage> for Tokens {
+    fn from(usage: Usage) -> Self {
+        let Usage { prompt_tokens, completion_tokens, gated, agreement } = usage;
+        let agreement = agreement.rate().map(|mean| Agreement { mean, tokens: agreement.steps });
+        Self { prompt_tokens, completion_tokens, gated, agreement }
+    }
+}
+
 impl From<Tokens> for Usage {
     fn from(tokens: Tokens) -> Self {
-        let Tokens { prompt_tokens, completion_tokens, gated, agreement: _ } = tokens;
-        Self { prompt_tokens, completion_tokens, gated }
+        let Tokens { prompt_tokens, completion_tokens, gated, agreement } = tokens;
+        let agreement = agreement.map_or_else(engine::Agreement::default, |agreement| {
+            let millionths = 1e6 * agreement.mean * agreement.tokens as f64;
+            engine::Agreement { steps: agreement.tokens, millionths: millionths.round() as u64 }
+        });
+        Self { prompt_tokens, completion_tokens, gated, agreement }
     }
 }
 

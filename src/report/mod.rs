@@ -120,8 +120,7 @@ async fn session<T>(
     let (events, mut told) = mpsc::channel(EVENTS_AHEAD);
     let run = async {
         // Moved in, so that the channel closes when the run ends.
-        let several = card(engine, &request.model).is_ok_and(|card| card.members.len() > 1);
-        let run = Run { engine, request, events, several };
+        let run = Run { engine, request, events };
         let result = work(&run).await;
         if let Err(error) = &result {
             run.tell(ReportEvent::Failed { reason: error.to_string() }).await;
@@ -142,8 +141,6 @@ struct Run<'a> {
     engine: &'a dyn Generate,
     request: &'a ReportRequest,
     events: mpsc::Sender<ReportEvent>,
-    /// More than one model writes.
-    several: bool,
 }
 
 impl Run<'_> {

@@ -42,15 +42,20 @@ pub(super) async fn solve(
     })
 }
 
-/// What [`Score::agreement`](crate::engine::Score::agreement) is along the text, by bins of [`BIN`]
-/// bytes. Empty for one member.
+/// How near the members' probabilities of what came are to each other, from 0 to 1, along the
+/// text: 1 less the distance between the greatest and the least, by bins of [`BIN`] bytes. Empty
+/// for one member.
 fn agreement(pieces: &[ScoredPiece]) -> Vec<f64> {
     let mut bins: Vec<(f64, usize)> = Vec::new();
     let mut at = 0;
     for piece in pieces {
-        if let Some(agreement) = piece.score.agreement() {
+        let given: Vec<f32> =
+            piece.score.members.iter().filter_map(|vote| vote.probability).collect();
+        if given.len() > 1 {
+            let most = given.iter().copied().fold(0.0, f32::max);
+            let least = given.iter().copied().fold(1.0, f32::min);
             bins.resize(bins.len().max(at / BIN + 1), (0.0, 0));
-            bins[at / BIN].0 += agreement;
+            bins[at / BIN].0 += f64::from(1.0 - (most - least));
             bins[at / BIN].1 += 1;
         }
         at += piece.bytes.len();

@@ -6,6 +6,7 @@ mod bpb;
 mod choice;
 mod exact;
 mod json;
+mod masses;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -39,6 +40,9 @@ pub struct Source {
 pub enum Kind {
     /// Bits per byte of a text, of which this many bytes are read.
     BitsPerByte { bytes: usize },
+    /// What each member gives each piece of a text, of which this many bytes are read: what
+    /// [`tune`](super::tune) reads.
+    Masses { bytes: usize },
     /// The most probable of some continuations.
     Choice(Frame),
     /// A written answer whose last number is the right one.
@@ -95,7 +99,7 @@ impl Kind {
             Metric { name, is_share: true, lower_is_better: false, bound: false }
         }
         match self {
-            Self::BitsPerByte { .. } => &[Metric {
+            Self::BitsPerByte { .. } | Self::Masses { .. } => &[Metric {
                 name: "bits per byte",
                 is_share: false,
                 lower_is_better: true,
@@ -123,6 +127,9 @@ impl Task {
             (&Kind::BitsPerByte { bytes }, Item::Text(text)) => {
                 bpb::solve(asker, system, cut(text, bytes)).await
             }
+            (&Kind::Masses { bytes }, Item::Text(text)) => {
+                masses::solve(asker, system, cut(text, bytes)).await
+            }
             (Kind::Choice(frame), Item::Choice { stem, choices, answer }) => {
                 choice::solve(asker, system, &frame.around(stem), (choices, *answer)).await
             }
@@ -142,6 +149,9 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BitsPerByte { bytes } => write!(f, "bits per byte of the first {bytes} bytes"),
+            Self::Masses { bytes } => {
+                write!(f, "what each member gives each piece of the first {bytes} bytes")
+            }
             Self::Choice(Frame::None) => f.write_str("the most probable continuation"),
             Self::Choice(Frame::Question) => f.write_str("the most probable answer, no examples"),
             Self::Exact { max_tokens } => {
@@ -158,6 +168,7 @@ impl Kind {
     fn called(&self) -> &'static str {
         match self {
             Self::BitsPerByte { .. } => "bits per byte",
+            Self::Masses { .. } => "what members give",
             Self::Choice(_) => "multiple choice",
             Self::Exact { .. } => "an exact answer",
             Self::Json { .. } => "keeping a schema",

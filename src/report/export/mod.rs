@@ -14,7 +14,7 @@ use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 
 use serde::Serialize;
 
-use super::{Facts, Report, SectionFault, compare::Comparison};
+use super::{Agreement, Facts, Report, SectionFault, compare::Comparison};
 pub use pdf::PdfError;
 
 /// What a report can be written as.
@@ -173,9 +173,8 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         rows.push(("Gate", format!("{share:.0} % of the tokens by one model alone")));
     }
     if let Some(agreement) = usage.agreement {
-        let apart = 100.0 * agreement.apart as f64 / agreement.tokens.max(1) as f64;
-        let mean = agreement.mean;
-        rows.push(("Agreement", format!("{mean:.2}; below a half at {apart:.0} % of the tokens")));
+        let Agreement { mean, tokens } = agreement;
+        rows.push(("Agreement", format!("{mean:.2} over {tokens} tokens")));
     }
     if let Some(asked) = short_of {
         rows.push(("Sections", format!("{} of {asked} asked for", report.sections.len())));

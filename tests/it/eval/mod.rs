@@ -2,6 +2,7 @@
 
 mod probability;
 mod runs;
+mod tuning;
 
 use std::sync::Arc;
 

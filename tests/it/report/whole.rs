@@ -39,7 +39,7 @@ async fn the_default_ensemble_writes_a_report_and_goes_on_with_one() {
     }
     let agreement = report.facts.usage.agreement.unwrap();
     assert!((0.3..1.0).contains(&agreement.mean) && agreement.tokens > 32, "{agreement:?}");
-    assert!(agreement.tokens <= report.facts.usage.completion_tokens);
+    assert!(agreement.tokens <= report.facts.usage.completion_tokens as u64);
     for format in [Format::Md, Format::Html, Format::Json, Format::Docx] {
         assert!(!format.document(&report).unwrap().is_empty());
     }
