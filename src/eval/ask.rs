@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     System,
@@ -59,13 +59,19 @@ pub struct Written {
 }
 
 impl Asker {
-    /// At most `at_once` requests run or wait at the same time.
+    /// At most `at_once` requests, and at least 3, run or wait at the same time.
     pub fn new(engine: Arc<dyn Generate>, at_once: usize) -> Self {
-        Self { engine, places: Semaphore::new(at_once) }
+        Self { engine, places: Semaphore::new(at_once.max(3)) }
     }
 
     pub fn engine(&self) -> &Arc<dyn Generate> {
         &self.engine
+    }
+
+    /// Places for requests that are made without this; they are free again when it is dropped.
+    pub async fn reserve(&self, requests: usize) -> SemaphorePermit<'_> {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        self.places.acquire_many(requests).await.expect("the semaphore is never closed")
     }
 
     /// How probable `text` is after `context`, or as a whole text from its beginning if that is
@@ -175,7 +181,7 @@ impl Asker {
     }
 
     async fn ask(&self, request: GenerateRequest) -> Result<Heard, GenerateError> {
-        let _place = self.places.acquire().await.expect("the semaphore is never closed");
+        let _place = self.reserve(1).await;
         let mut generation = self.engine.generate(request)?;
         let (mut text, mut prompt) = (String::new(), Vec::new());
         while let Some(event) = generation.next().await {

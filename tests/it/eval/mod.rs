@@ -1,5 +1,6 @@
 //! The evaluation's machinery on toy models.
 
+mod command;
 mod probability;
 mod runs;
 mod tuning;
