@@ -5,6 +5,7 @@
 mod adding;
 mod bench;
 mod boundaries;
+mod closing;
 mod composed;
 mod damaged;
 mod data_sets;
