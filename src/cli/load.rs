@@ -47,8 +47,8 @@ pub(super) struct Loaded {
     pub(super) ensembles: Vec<(String, Arc<Ensemble>)>,
     /// What it took, the fetching of files not counted.
     pub(super) time: Duration,
-    /// The size of the weights.
-    pub(super) bytes: u64,
+    /// The size of each model's weights.
+    pub(super) weights: BTreeMap<String, u64>,
 }
 
 /// Loads the named ones, or else the default ensemble and each of its members alone; fetches the
@@ -90,17 +90,18 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     let pool = Pool::new(threads(config)?);
     let limit = config.engine.memory_limit_mb.map(|limit| limit * 1_000_000);
     let models = ensemble::load_models(paths, &pool, &device, limit)?;
-    let bytes = models.values().map(|loaded| loaded.weight_bytes).sum();
+    let weights = models.iter().map(|(name, loaded)| (name.clone(), loaded.weight_bytes)).collect();
     let maps = map_folder(config, &files.cache);
     let mut ensembles = Vec::new();
     for ensemble in &wanted {
         let (name, members) = (&ensemble.name, members(config, ensemble, &models));
-        let composed = compose(name, members, &maps, &bar).with_settings(&ensemble.fusion);
+        let map = maps.join(format!("{}.map", map_name(ensemble)));
+        let composed = compose(name, members, &map, &bar).with_settings(&ensemble.fusion);
         ensembles.push((name.clone(), Arc::new(composed)));
     }
     let time = since.elapsed();
     bar.note(&format!("loaded in {:.1} s", time.as_secs_f64()));
-    Ok(Loaded { ensembles, time, bytes })
+    Ok(Loaded { ensembles, time, weights })
 }
 
 /// The tokenizers of the named models and of the members of the named ensembles, each once. A model
@@ -138,6 +139,14 @@ pub(super) fn with_members<'a>(config: &'a Config, name: &'a str) -> Vec<&'a str
 
 /// Loads what [`ensembles`] does and starts an engine with it.
 pub(super) fn engine(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Engine> {
+    start(config, ensembles(config, names, bars)?.ensembles)
+}
+
+/// Starts an engine, set as the configuration says.
+pub(super) fn start(
+    config: &Config,
+    ensembles: Vec<(String, Arc<Ensemble>)>,
+) -> anyhow::Result<Engine> {
     let engine = &config.engine;
     let settings = EngineConfig {
         max_sequences: engine.max_sequences,
@@ -145,8 +154,7 @@ pub(super) fn engine(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Re
         prefill_chunk: engine.prefill_chunk,
         kept_tokens: engine.kept_tokens,
     };
-    let loaded = ensembles(config, names, bars)?;
-    Engine::start(loaded.ensembles, settings).context("cannot start the engine")
+    Engine::start(ensembles, settings).context("cannot start the engine")
 }
 
 /// The file of each model that is needed.
@@ -212,12 +220,11 @@ fn members(
 }
 
 /// A single model needs no map on the disk: its union is itself.
-fn compose(name: &str, members: Vec<Member>, maps: &Path, progress: &dyn Progress) -> Ensemble {
+fn compose(name: &str, members: Vec<Member>, file: &Path, progress: &dyn Progress) -> Ensemble {
     if members.len() == 1 {
         return Ensemble::new(members);
     }
-    let file = maps.join(format!("{name}.map"));
-    let (ensemble, origin) = ensemble::load_ensemble(members, &file);
+    let (ensemble, origin) = ensemble::load_ensemble(members, file);
     let (size, file) = (ensemble.union().size(), file.display());
     progress.note(&match origin {
         MapOrigin::File => format!("{name}: union of {size} pieces, from {file}"),
@@ -232,6 +239,19 @@ fn compose(name: &str, members: Vec<Member>, maps: &Path, progress: &dyn Progres
         }
     });
     ensemble
+}
+
+/// An ensemble of the user's own that is called as a built-in one leaves that one's map alone.
+fn map_name(ensemble: &EnsembleConfig) -> String {
+    fn models(ensemble: &EnsembleConfig) -> Vec<&str> {
+        ensemble.members.iter().map(|member| member.model.as_str()).collect()
+    }
+    let name = &ensemble.name;
+    let built_in = Config::default().ensembles.into_iter().find(|built_in| built_in.name == *name);
+    match built_in.filter(|built_in| models(built_in) != models(ensemble)) {
+        Some(_) => format!("{name}-own"),
+        None => name.clone(),
+    }
 }
 
 /// `vocab-maps` of the working directory if it is there, else of the cache.

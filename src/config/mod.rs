@@ -158,6 +158,11 @@ impl EnsembleConfig {
         let (fusion, template_args) = (Settings::default(), TemplateArgs::new());
         Self { name: name.to_owned(), members, fusion, template_args }
     }
+
+    /// As a part of a `tutti.toml`, with comments.
+    pub fn to_toml(&self) -> String {
+        print::ensemble(self)
+    }
 }
 
 /// What is wrong with the configuration.

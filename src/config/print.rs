@@ -186,7 +186,7 @@ fn template_switches(args: &TemplateArgs) -> String {
     )
 }
 
-fn ensemble(ensemble: &EnsembleConfig) -> String {
+pub(super) fn ensemble(ensemble: &EnsembleConfig) -> String {
     let Settings { rule, weights, gate, on_failure } = &ensemble.fusion;
     let floor = match rule.floor() {
         // Of the shortest digits that give the same 32 bits.

@@ -17,6 +17,8 @@
 //!
 //! A member of weight 0 is never run.
 
+mod agreement;
+mod calibration;
 mod card;
 mod fusion;
 mod gate;
@@ -27,6 +29,7 @@ mod pieces;
 mod prefix;
 mod score;
 mod sequence;
+mod sketch;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -35,7 +38,9 @@ mod workspace;
 
 use std::sync::{Arc, OnceLock};
 
-pub use card::Card;
+pub use agreement::Agreement;
+pub use calibration::TEMPERATURE_FACTORS;
+pub use card::{BESIDE, Card};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };
@@ -47,6 +52,7 @@ pub use outlook::Outlook;
 pub use prefix::Prefixes;
 pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Prompts, Sequence, StartError, Warning};
+pub use sketch::{ReadRange, sketch};
 pub use step::{Failure, Step, StepError};
 pub use weights::{Weighting, WeightingError};
 pub use workspace::{Times, Workspace};

@@ -14,7 +14,8 @@
 //!
 //! The space that some `SentencePiece` models see before a prompt ([`DummySpace`]) is in the ids of
 //! [`Tokenizer::prompt`] and [`Tokenizer::chat`] and in nothing else: a text that is generated
-//! begins with the bytes of its first token.
+//! begins with the bytes of its first token. Where such a model answers that is a space, which the
+//! engine does not show.
 
 use std::{path::Path, time::SystemTime};
 
@@ -206,6 +207,11 @@ impl Tokenizer {
     /// How text becomes tokens, for people.
     pub fn algorithm(&self) -> &str {
         &self.algorithm
+    }
+
+    /// Whether words, also the first of a text, are seen with a space before them.
+    pub fn has_dummy_space(&self) -> bool {
+        self.dummy_space != DummySpace::Never
     }
 
     /// Whether conversations can be [rendered](Self::render).

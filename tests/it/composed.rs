@@ -49,3 +49,21 @@ fn members_are_told_what_is_set_for_them_and_no_others() {
     let error = desk.refusal(&["inspect", "hi", "--chat"]);
     assert!(error.contains("model.nobody"), "{error}");
 }
+
+#[test]
+fn an_ensemble_of_ones_own_leaves_the_map_of_its_built_in_namesake_alone() {
+    let desk = Desk::new();
+    let folders = [folder::folder(), folder::folder()];
+    let [a, b] = folders.each_ref().map(|folder| text(folder.path()));
+    fs::create_dir(desk.at("vocab-maps")).unwrap();
+    desk.write("vocab-maps/duet.map", "the built-in one's");
+    let members = format!("{{ model = \"{a}\" }}, {{ model = \"{b}\" }}");
+    for (name, map) in [("duet", "duet-own.map"), ("mine", "mine.map")] {
+        let config = format!("[[ensemble]]\nname = \"{name}\"\nmembers = [{members}]\n");
+        desk.write("tutti.toml", &config);
+        desk.out(&["inspect", "hi", "--next"]);
+        assert!(desk.at("vocab-maps").join(map).exists(), "{map}");
+    }
+    let kept = fs::read_to_string(desk.at("vocab-maps/duet.map")).unwrap();
+    assert_eq!(kept, "the built-in one's");
+}

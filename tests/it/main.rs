@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics to fail, its helpers too")]
 
 mod adding;
+mod adding_hub;
 mod bench;
 mod boundaries;
 mod closing;
@@ -18,6 +19,7 @@ mod folder;
 mod golden;
 mod model;
 mod npm;
+mod openings;
 mod real;
 mod report;
 mod scores;

@@ -43,7 +43,7 @@ async fn ask(engine: &Engine, request: GenerateRequest) -> Heard {
 }
 
 fn told(top: usize) -> Option<Logprobs> {
-    Some(Logprobs { top, members: true, prompt: false })
+    Some(Logprobs { top, members: true, ..Logprobs::default() })
 }
 
 fn bytes(pieces: &[ScoredPiece]) -> Vec<u8> {
@@ -101,7 +101,8 @@ async fn a_scored_prompt_gets_the_scores_that_generating_it_gave() {
     let mut writing = GenerateRequest::new("duo", Prompt::Tokens(begin.clone()));
     writing.sampling = greedy.clone();
     writing.stop.max_tokens = Some(20);
-    writing.logprobs = Some(Logprobs { top: 2, members: true, prompt: true });
+    writing.logprobs =
+        Some(Logprobs { top: 2, members: true, prompt: true, ..Logprobs::default() });
     let written = ask(&engine, writing.clone()).await;
     assert_eq!(bytes(&written.prompt), b"ca");
     assert_eq!(written.prompt[0].score.logprob, None);
