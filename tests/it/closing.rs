@@ -1,10 +1,6 @@
 //! Schemas closed within a budget, over the union of two real vocabularies.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 use tutti::{
@@ -39,11 +35,13 @@ impl LanguageModel for Noise {
             row.cache.append(row.tokens);
             row.logits.clear();
             if row.want != Want::Nothing {
-                row.logits.extend((0..self.logits).map(|id| {
-                    let mut hasher = DefaultHasher::new();
-                    (row.cache.tokens().len(), id).hash(&mut hasher);
-                    (hasher.finish() % 1000) as f32 / 100.0
-                }));
+                // splitmix64's steps (Steele, Lea and Flood 2014).
+                let mut state = row.cache.tokens().len() as u64;
+                row.logits.resize_with(self.logits, || {
+                    state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                    ((mixed >> 32) % 1000) as f32 / 100.0
+                });
             }
         }
         Ok(())
@@ -113,7 +111,7 @@ fn whatever_two_real_vocabularies_write_is_whole_within_its_budget() {
         for budget in 1..least {
             assert_eq!(write(&ensemble, &constraint, budget), Err(least), "in {budget}");
         }
-        for budget in [least, least + 1, least + 2, least + 3, 40, 80] {
+        for budget in [least, least + 1, least + 2, 40] {
             let value = write(&ensemble, &constraint, budget).unwrap();
             assert!(validator.is_valid(&value), "{value}");
         }
