@@ -111,10 +111,15 @@ impl Engine {
         })
     }
 
+    /// How many requests can wait or run.
+    fn places(&self) -> usize {
+        self.config.max_sequences + self.config.queue
+    }
+
     /// Takes one of the places for requests that wait or run.
     fn reserve(&self) -> Result<Place, GenerateError> {
-        let EngineConfig { max_sequences, queue, .. } = self.config;
-        let take = |taken: usize| (taken < max_sequences + queue).then_some(taken + 1);
+        let (places, queue) = (self.places(), self.config.queue);
+        let take = |taken: usize| (taken < places).then_some(taken + 1);
         match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
             Ok(_) => Ok(Place { taken: self.taken.clone() }),
             Err(_) => Err(GenerateError::QueueFull { waiting: queue }),
@@ -145,7 +150,7 @@ impl Generate for Engine {
     }
 
     fn counters(&self) -> Counters {
-        self.tally.read(self.taken.load(Ordering::Acquire))
+        self.tally.read(self.taken.load(Ordering::Acquire), self.places())
     }
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {

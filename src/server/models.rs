@@ -1,4 +1,4 @@
-//! `/v1/models`: the ensembles and their members by name.
+//! `/v1/models`: the ensembles and their members by name, and the chat models that write reports.
 
 use axum::{
     Json,
@@ -7,12 +7,12 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ApiError, App, openapi::Refusals};
+use super::{ApiError, App, openapi::Refusals, reports};
 use crate::engine::{GenerateError, ModelCard};
 
 #[utoipa::path(get, path = "/v1/models", responses((status = 200, description = "the answer", body = ModelList), Refusals))]
 pub(super) async fn list(State(app): State<App>) -> Json<ModelList> {
-    let data = app.engine.models().into_iter().map(|card| Model::new(card, app.started)).collect();
+    let data = cards(&app).into_iter().map(|card| Model::new(card, app.started)).collect();
     Json(ModelList { object: "list", data })
 }
 
@@ -22,7 +22,7 @@ pub(super) async fn retrieve(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
     let Path(id) = id.map_err(|error| ApiError::invalid("model", error.body_text()))?;
-    let mut cards = app.engine.models();
+    let mut cards = cards(&app);
     match cards.iter().position(|card| card.name == id) {
         Some(index) => Ok(Json(Model::new(cards.swap_remove(index), app.started))),
         None => {
@@ -36,6 +36,11 @@ pub(super) async fn retrieve(
 pub(super) struct ModelList {
     object: &'static str,
     data: Vec<Model>,
+}
+
+/// Those that generate, then those that answer chats with a report.
+fn cards(app: &App) -> Vec<ModelCard> {
+    [app.engine.models(), reports::chat_models(app)].concat()
 }
 
 /// OpenAI's model object, and two fields of ours.
