@@ -93,7 +93,8 @@ impl Engine {
         // As many places as can ever be taken: the counter refuses first, so sending never blocks.
         let (jobs, received) = std_mpsc::sync_channel(config.max_sequences + config.queue);
         let tally = Arc::new(Tally::new(&models));
-        let worker = Worker::new(received, config.clone(), tally.clone());
+        let ensembles = models.iter().map(|(_, ensemble)| ensemble.clone()).collect();
+        let worker = Worker::new(received, config.clone(), tally.clone(), ensembles);
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .stack_size(STACK)
@@ -145,6 +146,7 @@ impl Generate for Engine {
             members: ensemble.members().iter().map(|member| member.name.clone()).collect(),
             fusion: ensemble.described(),
             context_length: ensemble.context_length(),
+            loaded: ensemble.is_loaded(),
         };
         self.models.iter().map(card).collect()
     }

@@ -22,6 +22,7 @@ mod npm;
 mod openings;
 mod real;
 mod report;
+mod resting;
 mod scores;
 mod scripted;
 mod sentencepiece;
