@@ -15,8 +15,10 @@ pub struct Logprobs {
     pub top: usize,
     /// What each member gave the piece is told too.
     pub members: bool,
-    /// The pieces of a raw prompt are told as well; of a conversation it is refused.
-    pub prompt: bool,
+    /// The pieces of a raw prompt that end after so many of its bytes are told as well (0 for all
+    /// of them); of a conversation that is refused. What comes before may be taken over from a
+    /// text that begins alike.
+    pub prompt: Option<usize>,
 }
 
 /// What is told of one piece.
@@ -97,10 +99,11 @@ impl Ensemble {
         id: UnionId,
         wanted: Logprobs,
     ) -> Score {
+        let weights = sequence.weights();
         let vote = |member: usize| {
             let weight = match sequence.turn {
                 Turn::Primary => f32::from(u8::from(member == sequence.fusion.primary)),
-                Turn::Open | Turn::Everyone => sequence.fusion.weights[member],
+                Turn::Open | Turn::Everyone => weights[member],
             };
             let given = || self.maps[member].mass_of(&sequence.states[member].probs, id);
             Vote { weight, probability: (weight > 0.0).then(given) }

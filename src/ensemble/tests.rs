@@ -19,6 +19,7 @@ use std::{
 
 mod failures;
 mod gates;
+mod reading;
 mod rules;
 mod weights;
 

@@ -65,15 +65,18 @@ impl LanguageModel for Toy {
             _ => {}
         }
         for row in rows {
-            row.cache.append(row.tokens);
             row.logits.clear();
-            if row.want == Want::Last {
-                row.logits.extend((0..self.logits).map(|id| {
-                    let mut hasher = DefaultHasher::new();
-                    (self.seed, row.cache.tokens(), id).hash(&mut hasher);
-                    let rare = if id + 1 == self.logits { 5.0 } else { 0.0 };
-                    (hasher.finish() % 10_000) as f32 / 2_000.0 - rare
-                }));
+            for (at, &token) in row.tokens.iter().enumerate() {
+                row.cache.append(&[token]);
+                let is_last = at + 1 == row.tokens.len();
+                if row.want == Want::All || row.want == Want::Last && is_last {
+                    row.logits.extend((0..self.logits).map(|id| {
+                        let mut hasher = DefaultHasher::new();
+                        (self.seed, row.cache.tokens(), id).hash(&mut hasher);
+                        let rare = if id + 1 == self.logits { 5.0 } else { 0.0 };
+                        (hasher.finish() % 10_000) as f32 / 2_000.0 - rare
+                    }));
+                }
             }
         }
         Ok(())

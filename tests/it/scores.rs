@@ -43,7 +43,7 @@ async fn ask(engine: &Engine, request: GenerateRequest) -> Heard {
 }
 
 fn told(top: usize) -> Option<Logprobs> {
-    Some(Logprobs { top, members: true, prompt: false })
+    Some(Logprobs { top, members: true, prompt: None })
 }
 
 fn bytes(pieces: &[ScoredPiece]) -> Vec<u8> {
@@ -101,7 +101,7 @@ async fn a_scored_prompt_gets_the_scores_that_generating_it_gave() {
     let mut writing = GenerateRequest::new("duo", Prompt::Tokens(begin.clone()));
     writing.sampling = greedy.clone();
     writing.stop.max_tokens = Some(20);
-    writing.logprobs = Some(Logprobs { top: 2, members: true, prompt: true });
+    writing.logprobs = Some(Logprobs { top: 2, members: true, prompt: Some(0) });
     let written = ask(&engine, writing.clone()).await;
     assert_eq!(bytes(&written.prompt), b"ca");
     assert_eq!(written.prompt[0].score.logprob, None);
@@ -112,9 +112,16 @@ async fn a_scored_prompt_gets_the_scores_that_generating_it_gave() {
     let mut reading = writing;
     reading.prompt = Prompt::Tokens(whole);
     reading.stop.max_tokens = Some(0);
-    let read = ask(&engine, reading).await;
+    let read = ask(&engine, reading.clone()).await;
     assert_eq!((read.text.as_str(), read.reason, read.tokens), ("", FinishReason::Length, 0));
     assert_eq!(read.prompt[2..], written.pieces);
+    // Only the end of it: the pieces that end after a byte.
+    let from = bytes(&read.prompt[..9]).len();
+    let mut end = reading.clone();
+    end.logprobs = Some(Logprobs { top: 2, members: true, prompt: Some(from) });
+    assert_eq!(ask(&engine, end.clone()).await.prompt, read.prompt[9..]);
+    end.logprobs = Some(Logprobs { top: 2, members: true, prompt: Some(usize::MAX) });
+    assert_eq!(ask(&engine, end).await.prompt, []);
     let ids = engine.tokenize("duo", "abc é, ab").unwrap();
     assert_eq!(engine.detokenize("duo", &ids).unwrap(), "abc é, ab".as_bytes());
 }
@@ -174,7 +181,7 @@ async fn a_prompt_that_cannot_be_scored_or_read_is_refused() {
     let end = engine.union("duo").unwrap().end();
     let refused = |prompt: Prompt| {
         let mut wrong = GenerateRequest::new("duo", prompt);
-        wrong.logprobs = Some(Logprobs { prompt: true, ..Logprobs::default() });
+        wrong.logprobs = Some(Logprobs { prompt: Some(0), ..Logprobs::default() });
         engine.generate(wrong).unwrap_err()
     };
     let a = piece(&engine, "a");
@@ -188,7 +195,7 @@ async fn a_prompt_that_cannot_be_scored_or_read_is_refused() {
     assert!(matches!(long, GenerateError::PromptTooLong { .. }), "{long}");
     // The end comes first: the first piece is then scored as the beginning of a text.
     let mut begun = GenerateRequest::new("duo", Prompt::Tokens(vec![end, a]));
-    begun.logprobs = Some(Logprobs { prompt: true, ..Logprobs::default() });
+    begun.logprobs = Some(Logprobs { prompt: Some(0), ..Logprobs::default() });
     begun.stop.max_tokens = Some(0);
     let heard = ask(&engine, begun).await;
     assert!(heard.prompt.len() == 1 && heard.prompt[0].score.logprob.is_some());

@@ -123,7 +123,7 @@ fn scored(byte: u8, logprob: Option<f32>) -> ScoredPiece {
 
 fn scoring() -> std::sync::Arc<Scripted> {
     Scripted::new(|request| {
-        let told = request.logprobs.is_some_and(|logprobs| logprobs.prompt);
+        let told = request.logprobs.is_some_and(|logprobs| logprobs.prompt.is_some());
         let prompt = Event::Prompt { pieces: vec![scored(b'O', None), scored(b'n', Some(-1.5))] };
         let text = |text: &str| Event::Text {
             text: text.to_owned(),
@@ -143,7 +143,10 @@ async fn echoed_prompts_have_their_log_probabilities_too() {
     let engine = scoring();
     let fields = json!({ "prompt": "On", "echo": true, "logprobs": 2, "max_tokens": 0 });
     let choice = complete(&engine, fields).await.json()["choices"][0].take();
-    assert_eq!(engine.seen()[0].logprobs, Some(Logprobs { top: 2, members: false, prompt: true }));
+    assert_eq!(
+        engine.seen()[0].logprobs,
+        Some(Logprobs { top: 2, members: false, prompt: Some(0) })
+    );
     assert_eq!(engine.seen()[0].stop.max_tokens, Some(0));
     assert_eq!(choice["text"], "Once");
     let logprobs = &choice["logprobs"];
@@ -164,7 +167,7 @@ async fn a_chats_tokens_have_bytes_alternatives_and_what_each_member_gave() {
             "logprobs": true, "top_logprobs": 2, "ensemble": { "attribution": true },
         });
         let reply = post_to(&engine, "/v1/chat/completions", &body).await;
-        let wanted = Logprobs { top: 2, members: true, prompt: false };
+        let wanted = Logprobs { top: 2, members: true, prompt: None };
         assert_eq!(engine.seen()[0].logprobs, Some(wanted));
         let told: Vec<Value> = if stream {
             let chunks = reply.text.lines().filter_map(|line| line.strip_prefix("data: {"));
