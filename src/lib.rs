@@ -15,7 +15,7 @@
 //! | module | does | may not |
 //! |---|---|---|
 //! | [`config`] | TOML and environment into one checked [`config::Config`] | be read again after start-up |
-//! | [`store`] | brings model files to the disk, whole and checked | know what is in the files |
+//! | [`store`] | brings the files of models and data sets to the disk, whole and checked | know what is in the files |
 //! | [`mapped`] | maps files into memory and cuts tensors out | know formats |
 //! | [`gguf`] | reads the metadata and tensors of a GGUF file, split or not | know models or tokenizers |
 //! | [`safetensors`] | reads the tensors of a folder of safetensors | know models or tokenizers |

@@ -10,7 +10,7 @@ use indicatif::DecimalBytes;
 use tutti::{
     config::Config,
     ensemble::Card,
-    store::{self, Bars, Existing, Manifest, StoreError},
+    store::{self, Bars, Content, Existing, Manifest, StoreError},
 };
 
 use super::Files;
@@ -53,7 +53,7 @@ pub(super) fn run(config: &Config, files: &Files, args: &Args) -> anyhow::Result
     let manifest = Manifest {
         name: card.name.unwrap_or_else(|| id.clone()),
         id,
-        architecture: card.architecture,
+        content: Content::Model { architecture: card.architecture },
         licence: card.licence.unwrap_or_else(|| NOT_STATED.to_owned()),
         open: first.and_then(|path| path.file_name()?.to_str()).map(str::to_owned),
         files: measured,

@@ -5,6 +5,10 @@
 //!
 //! A *task* is samples, a solver that asks a model about each, and a scorer of what it answers.
 
+pub mod data;
+pub mod program;
 pub mod sample;
+pub mod sandbox;
+pub mod stats;
 
 pub use sample::{Item, Sample, Split};

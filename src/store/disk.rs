@@ -8,16 +8,17 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{ModelFile, Progress, StoreError};
+use super::{Content, ModelFile, Progress, StoreError};
 
 /// Bytes moved at a time; large enough that the calls do not show beside the hashing.
 const CHUNK: usize = 1 << 20;
 
-/// A model file on its way: what its manifest says, where the whole file will be, and what lies
+/// A file on its way: what its manifest says, where the whole file will be, and what lies
 /// beside it.
 pub(super) struct Goal<'a> {
-    /// The model's.
+    /// The model's or data set's.
     pub(super) id: &'a str,
+    pub(super) content: &'a Content,
     pub(super) wanted: &'a ModelFile,
     pub(super) path: PathBuf,
 }
@@ -380,6 +381,8 @@ mod tests {
     use super::*;
     use crate::store::Source;
 
+    const SAMPLES: Content = Content::Samples { rows: String::new() };
+
     fn wanted(size: u64) -> ModelFile {
         let sources = vec![Source::Local("nowhere".into())];
         ModelFile { name: "tiny.bin".to_owned(), size, sha256: "0".repeat(64), sources }
@@ -389,7 +392,12 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn a_full_disk_is_named_with_what_is_needed() {
         let wanted = wanted(1000);
-        let goal = Goal { id: "tiny", wanted: &wanted, path: PathBuf::from("/dev/whole") };
+        let goal = Goal {
+            id: "tiny",
+            content: &SAMPLES,
+            wanted: &wanted,
+            path: PathBuf::from("/dev/whole"),
+        };
         let mut part = PartFile::open(&goal, PathBuf::from("/dev/full"), 0).unwrap();
         let Err(AppendError::Write(error)) = part.append(&mut [7_u8; 10].as_slice(), |_| {}) else {
             panic!("/dev/full takes no bytes");
@@ -402,7 +410,12 @@ mod tests {
     fn a_file_that_cannot_fit_is_refused_before_it_is_begun() {
         let folder = tempfile::tempdir().unwrap();
         let wanted = wanted(1 << 60);
-        let goal = Goal { id: "tiny", wanted: &wanted, path: folder.path().join("whole") };
+        let goal = Goal {
+            id: "tiny",
+            content: &SAMPLES,
+            wanted: &wanted,
+            path: folder.path().join("whole"),
+        };
         let error = goal.check_room(1 << 60).unwrap_err();
         let StoreError::DiskFull { needed, available: Some(available), .. } = error else {
             panic!("{error}");
@@ -416,7 +429,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut wanted = wanted(6);
         wanted.sha256 = hexadecimal(&Sha256::digest(b"abcdef"));
-        let goal = Goal { id: "tiny", wanted: &wanted, path: folder.path().join("whole") };
+        let goal = Goal {
+            id: "tiny",
+            content: &SAMPLES,
+            wanted: &wanted,
+            path: folder.path().join("whole"),
+        };
         fs::write(goal.part(), b"abcXXXXX").unwrap();
         let mut part = PartFile::open(&goal, goal.part(), 3).unwrap();
         assert_eq!(part.len(), 3);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a model file is not to be had.
+/// Why a file is not to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A manifest is not the TOML it should be.
@@ -44,6 +44,14 @@ pub enum StoreError {
     /// No manifest has this id.
     #[error("no model is called `{id}`; known are {}; see `tutti models`", known.join(", "))]
     UnknownModel {
+        /// The id asked for.
+        id: String,
+        /// The ids there are.
+        known: Vec<String>,
+    },
+    /// No data set has this id.
+    #[error("no data set is called `{id}`; known are {}", known.join(", "))]
+    UnknownDataSet {
         /// The id asked for.
         id: String,
         /// The ids there are.
@@ -142,7 +150,7 @@ pub enum StoreError {
     /// Every source failed.
     #[error("no source of {id} worked:{}", list(failures))]
     NoSource {
-        /// The model.
+        /// The model or data set.
         id: String,
         /// Each source's kind and what happened there, in order.
         failures: Vec<(&'static str, StoreError)>,

@@ -12,7 +12,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::disk::{self, Goal, cannot};
-use super::{HubFile, Progress, StoreError};
+use super::{Content, HubFile, Progress, StoreError};
 
 /// How the hub is reached. Proxies are the client's business: it reads the usual variables.
 #[derive(Clone, Debug)]
@@ -71,8 +71,8 @@ impl Hub {
     }
 
     /// The file in the hub's own cache on this machine.
-    pub(super) fn cached(&self, file: &HubFile) -> Option<PathBuf> {
-        let cache = Cache::new(self.options.cache.clone()?).repo(repo(file));
+    pub(super) fn cached(&self, file: &HubFile, goal: &Goal<'_>) -> Option<PathBuf> {
+        let cache = Cache::new(self.options.cache.clone()?).repo(repo(file, goal));
         // A commit has a snapshot of its own; a branch has a note of its commit.
         let by_commit = cache.pointer_path(&file.revision).join(&file.file);
         Some(by_commit).filter(|path| path.exists()).or_else(|| cache.get(&file.file))
@@ -129,7 +129,7 @@ impl Hub {
 
     /// Asks whether the hub answers and has the file we want, before half a gigabyte is moved.
     fn check_metadata(&self, api: &Api, file: &HubFile, goal: &Goal<'_>) -> Result<(), StoreError> {
-        let url = api.repo(repo(file)).url(&file.file);
+        let url = api.repo(repo(file, goal)).url(&file.file);
         let (say, hear) = mpsc::sync_channel(1);
         let asking = (api.clone(), url.clone());
         // The client has no time limits, so it is asked from a thread that can be left behind.
@@ -180,7 +180,7 @@ impl Hub {
         progress: &dyn Progress,
     ) -> Result<PathBuf, StoreError> {
         let (say, hear) = mpsc::sync_channel(64);
-        let asking = (api.repo(repo(file)), file.file.clone());
+        let asking = (api.repo(repo(file, goal)), file.file.clone());
         thread::spawn(move || {
             let (repo, name) = asking;
             let outcome = repo.download_with_progress(&name, Words { say: say.clone() });
@@ -296,8 +296,12 @@ fn check_and_place(
     goal.place(path)
 }
 
-fn repo(file: &HubFile) -> Repo {
-    Repo::with_revision(file.repo.clone(), RepoType::Model, file.revision.clone())
+fn repo(file: &HubFile, goal: &Goal<'_>) -> Repo {
+    let kind = match goal.content {
+        Content::Model { .. } => RepoType::Model,
+        Content::Samples { .. } => RepoType::Dataset,
+    };
+    Repo::with_revision(file.repo.clone(), kind, file.revision.clone())
 }
 
 /// Whether the error came before any answer of the hub.

