@@ -234,7 +234,7 @@ impl Sequence {
         self.choosing.least = pieces;
     }
 
-    /// Scores what is chosen from now on, and what of the prompt is read piece by piece.
+    /// Tells of what is chosen from now on, and of what is scored of the prompt.
     pub fn tell(&mut self, logprobs: Logprobs) {
         self.choosing.logprobs = Some(logprobs);
     }
@@ -244,12 +244,12 @@ impl Sequence {
         self.choosing.score.take()
     }
 
-    /// What is told of the pieces of the prompt that were read one by one.
+    /// What is told of the pieces of the prompt that are scored.
     pub fn take_read(&mut self) -> Vec<(UnionId, Score)> {
         std::mem::take(&mut self.choosing.read)
     }
 
-    /// Nothing is left of a prompt that is read piece by piece.
+    /// Nothing is left of the prompt to score.
     pub fn has_read(&self) -> bool {
         self.choosing.unread.is_empty()
     }

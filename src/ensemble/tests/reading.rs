@@ -110,13 +110,7 @@ fn what_is_written_after_a_scored_prompt_is_what_is_written_after_the_prompt() {
         let pieces = ensemble.pieces_of(&text).unwrap();
         let scored = ensemble.scored_prompts(&pieces, 30, ensemble.fusion()).unwrap();
         let mut scored = Sequence::new(&ensemble, scored, sampled(seed), None).unwrap();
-        for _ in 0..5 {
-            let id = choose(&ensemble, &mut plain);
-            assert_eq!(choose(&ensemble, &mut scored), id);
-            if id == ensemble.union().end() {
-                break;
-            }
-        }
+        assert_eq!(choose(&ensemble, &mut scored), choose(&ensemble, &mut plain));
         assert_eq!(scored.prompt_tokens(), plain.prompt_tokens());
     }
 }
