@@ -1,8 +1,16 @@
-//! A JSON schema as the set of union pieces allowed next, with `llguidance`.
+//! A JSON schema as the set of union pieces allowed next, with `llguidance`, and as the shortest
+//! way to its end, so that a text is whole when its budget is spent.
 //!
 //! Works on the union after fusion; knows no member.
 
+#[cfg(test)]
+mod budgets;
+mod chart;
+mod closing;
+mod cuts;
+mod lexing;
 mod outline;
+mod rules;
 #[cfg(test)]
 mod schemas;
 
@@ -15,7 +23,12 @@ use llguidance::{
 };
 use serde_json::{Value, json};
 
-use self::outline::Outline;
+pub use self::closing::Room;
+use self::{
+    chart::Chart,
+    closing::{Closing, Weighed},
+    outline::Outline,
+};
 use crate::vocab::{Piece, UnionId, UnionVocab};
 
 /// What the generated text has to be.
@@ -37,6 +50,10 @@ pub enum Constraint {
 pub enum ConstrainError {
     #[error("it cannot be enforced: {reason}")]
     Schema { reason: String },
+    #[error(
+        "nothing that it allows fits into {budget} pieces; the shortest that is known has {least}"
+    )]
+    Budget { least: usize, budget: usize },
     #[error("the constraint allows nothing after {committed} pieces: {reason}")]
     DeadEnd { committed: usize, reason: String },
 }
@@ -48,12 +65,18 @@ pub struct Grammars {
 }
 
 /// A constraint and how far the text has come in it.
+///
+/// How far the end is can be measured for all but grammars with lexemes that end as early as they
+/// can, with parameters or with other grammars inside.
+#[derive(Clone)]
 pub struct Matching {
     matcher: Matcher,
     committed: usize,
     union: Arc<UnionVocab>,
     /// Of a text that is JSON.
     outline: Option<Outline>,
+    /// `None` if no way to the end is known.
+    closing: Option<Closing>,
 }
 
 impl Grammars {
@@ -115,7 +138,11 @@ impl Grammars {
         grammar: TopLevelGrammar,
         outline: Option<Outline>,
     ) -> Result<Matching, String> {
-        let mut matcher = Matcher::new(self.factory.create_parser(grammar));
+        let parser = self.factory.create_parser(grammar);
+        let limits = self.factory.limits();
+        let chart =
+            parser.as_ref().ok().and_then(|parser| Chart::new(parser.parser.grammar(), limits));
+        let mut matcher = Matcher::new(parser);
         if let Some(error) = matcher.get_error() {
             return Err(in_one_line(&error));
         }
@@ -125,7 +152,10 @@ impl Grammars {
         if first.is_zero() {
             return Err("nothing can meet it".to_owned());
         }
-        Ok(Matching { matcher, committed: 0, union: self.union.clone(), outline })
+        let (union, pieces) = (self.union.clone(), self.factory.tok_env().clone());
+        let closing = chart.and_then(|chart| Closing::new(chart, union.clone(), pieces));
+        let closing = closing.filter(|closing| ends_with(&matcher, closing.held()));
+        Ok(Matching { matcher, committed: 0, union, outline, closing })
     }
 }
 
@@ -272,11 +302,54 @@ impl Matching {
         allowed.is_ok_and(|allowed| is_allowed(&allowed, id.0 as usize))
     }
 
-    /// Advances by a piece that [`Matching::mask`] left.
+    /// Makes sure that something may fit into so many pieces, `End` included where it needs one.
+    ///
+    /// # Errors
+    /// If it is certain that nothing does.
+    pub fn fit(&mut self, budget: usize) -> Result<(), ConstrainError> {
+        let Some(closing) = &mut self.closing else { return Ok(()) };
+        let least = closing.held().len();
+        if budget < least && !closing.search(budget) {
+            return Err(ConstrainError::Budget { least, budget });
+        }
+        Ok(())
+    }
+
+    /// Takes the mass from every piece after which the text could not end in this room, of which
+    /// the piece takes its part; [`Matching::mask`] comes before.
+    pub fn keep_room(&mut self, mix: &mut [f32], room: Room) {
+        if let Some(closing) = &mut self.closing {
+            closing.keep_room(mix, room);
+        }
+    }
+
+    /// Advances by a piece that [`Matching::mask`] left, unless the text could then not end in this
+    /// room, of which the piece takes its part; says whether it did.
     ///
     /// # Errors
     /// If the piece may not come next.
-    pub fn commit(&mut self, id: UnionId) -> Result<(), ConstrainError> {
+    pub fn commit(&mut self, id: UnionId, room: Room) -> Result<bool, ConstrainError> {
+        if let Some(closing) = self.closing.as_mut().filter(|_| id != self.union.end()) {
+            let (matcher, end) = (&mut self.matcher, self.union.end());
+            match closing.weigh(id, room, |way| leads_to_end(matcher, way, end)) {
+                Weighed::Fits(next) => closing.go(next),
+                Weighed::Crowds if leads_to_end(matcher, closing.find(), end) => return Ok(false),
+                Weighed::Crowds | Weighed::Lost => self.closing = None,
+            }
+        }
+        self.consume(id).map(|()| true)
+    }
+
+    /// Advances by the next piece of a short way to the end; `None` if none is known.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn close(&mut self) -> Result<Option<UnionId>, ConstrainError> {
+        let next = self.closing.as_mut().and_then(Closing::close);
+        next.map(|id| self.consume(id).map(|()| id)).transpose()
+    }
+
+    fn consume(&mut self, id: UnionId) -> Result<(), ConstrainError> {
         self.matcher.consume_token(id.0).map_err(|e| self.dead_end(&e.to_string()))?;
         self.committed += 1;
         if let (Some(outline), Piece::Bytes(bytes)) = (&mut self.outline, self.union.piece(id)) {
@@ -293,6 +366,23 @@ impl Matching {
     fn dead_end(&self, error: &str) -> ConstrainError {
         ConstrainError::DeadEnd { committed: self.committed, reason: in_one_line(error) }
     }
+}
+
+/// Whether these pieces may come next and the text may end after them.
+fn leads_to_end(matcher: &mut Matcher, way: &[UnionId], end: UnionId) -> bool {
+    let mut ids: Vec<u32> = way.iter().map(|id| id.0).collect();
+    if way.last() != Some(&end) {
+        ids.push(end.0);
+    }
+    matcher.validate_tokens(&ids).is_ok_and(|valid| valid == ids.len())
+}
+
+/// Whether the text is over after these pieces and not before.
+fn ends_with(matcher: &Matcher, way: &[UnionId]) -> bool {
+    let (mut matcher, ids) = (matcher.clone(), way.iter().map(|id| id.0).collect::<Vec<_>>());
+    matcher.try_consume_tokens(&ids).ok() == Some(ids.len())
+        && matcher.is_stopped()
+        && !matcher.is_error()
 }
 
 fn is_allowed(allowed: &SimpleVob, index: usize) -> bool {
@@ -336,7 +426,7 @@ mod tests {
             mix[quote.0 as usize] = 100.0;
             matching.mask(&mut mix).unwrap();
             let id = UnionId(u32::try_from(sampler.sample(&mix).unwrap()).unwrap());
-            matching.commit(id).unwrap();
+            matching.commit(id, Room::ENDLESS).unwrap();
             match union.piece(id) {
                 Piece::Bytes(bytes) => text.extend_from_slice(bytes),
                 Piece::End => break,

@@ -5,6 +5,7 @@
 
 use std::{
     io::Cursor,
+    ops::Range,
     panic::catch_unwind,
     path::{Path, PathBuf},
     sync::Arc,
@@ -182,6 +183,23 @@ impl Gguf {
     fn kind(&self, key: &str, expected: &'static str) -> GgufError {
         self.files[0].kind(key, expected)
     }
+}
+
+/// Where in a file, which may be any of a split model's, its header ends, and where in it a tensor
+/// lies if it is there. The file may be cut or blank after its header.
+///
+/// # Errors
+/// If the header is not readable.
+pub fn layout(path: &Path, tensor: &str) -> Result<(u64, Option<Range<u64>>), GgufError> {
+    let Part { content, .. } = Part::open(path)?;
+    let place = |info: &gguf_file::TensorInfo| {
+        let (weights, bytes) = (info.ggml_dtype.block_size(), info.ggml_dtype.type_size());
+        let elements = info.shape.dims().iter().copied().try_fold(1, usize::checked_mul)?;
+        let start = content.tensor_data_offset.checked_add(info.offset)?;
+        Some(start..start.checked_add((elements / weights).checked_mul(bytes)? as u64)?)
+    };
+    let found = content.tensor_infos.get(tensor).and_then(place);
+    Ok((content.tensor_data_offset, found))
 }
 
 impl Part {

@@ -1,16 +1,20 @@
 //! `tutti models add`.
 
 use std::{
+    fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context, bail};
 use indicatif::DecimalBytes;
 use tutti::{
     config::Config,
-    ensemble::Card,
-    store::{self, Bars, Content, Existing, Manifest, StoreError},
+    ensemble::{self, BESIDE, Card},
+    store::{
+        self, Address, Bars, Content, Existing, Manifest, ModelFile, Progress, Source, Store,
+        StoreError,
+    },
 };
 
 use super::Files;
@@ -18,8 +22,10 @@ use super::Files;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A GGUF file, the first of a split one, or a folder with `config.json`, `tokenizer.json` and
-    /// weights in safetensors
-    path: PathBuf,
+    /// weights in safetensors; or such of the Hugging Face Hub, as hf:OWNER/NAME,
+    /// hf:OWNER/NAME@REVISION or hf:OWNER/NAME:FILE.gguf
+    #[arg(value_name = "PATH|hf:OWNER/NAME")]
+    model: String,
     /// What the model is to be called [default: the file's or folder's name]
     #[arg(long)]
     id: Option<String>,
@@ -29,38 +35,86 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(config: &Config, files: &Files, args: &Args) -> anyhow::Result<()> {
-    // A path like `.` has a name only when it is resolved.
-    let path = args.path.canonicalize();
-    let path = path.with_context(|| format!("cannot find {}", args.path.display()))?;
-    let id = match &args.id {
-        Some(id) => id.clone(),
-        None => name_of(&path)?,
-    };
-    if config.ensembles.iter().any(|ensemble| ensemble.name == id) {
-        bail!("an ensemble is called `{id}`; name the model otherwise with `--id`");
-    }
     // Known before minutes are spent on sums; the writing itself looks again.
-    if !args.force && store::find(&files.manifests, &id).is_ok() {
-        return Err(StoreError::Taken { id }.into());
-    }
-    let card = Card::read(&path).with_context(|| format!("cannot add {}", path.display()))?;
-    let mut out = io::stdout();
-    describe(&card, &mut out)?;
-    let bar = Bars::stderr().bar();
-    let measured = card.files.iter().map(|file| files.store.measure(file, &bar));
-    let measured = measured.collect::<Result<Vec<_>, _>>()?;
-    let first = card.first.as_ref().filter(|_| measured.len() > 1);
+    let free = |id: String| {
+        if config.ensembles.iter().any(|ensemble| ensemble.name == id) {
+            bail!("an ensemble is called `{id}`; name the model otherwise with `--id`");
+        }
+        if !args.force && store::find(&files.manifests, &id).is_ok() {
+            return Err(StoreError::Taken { id }.into());
+        }
+        Ok(id)
+    };
+    let (out, bar) = (&mut io::stdout(), &Bars::stderr().bar());
+    let (id, Found { card, files: found }) = match args.model.strip_prefix("hf:") {
+        Some(address) => {
+            let address = Address::parse(address)?;
+            let id = free(args.id.clone().unwrap_or_else(|| name_of_repository(&address)))?;
+            let found = on_the_hub(&files.store, &address, bar)
+                .with_context(|| format!("cannot add {}", args.model))?;
+            describe(&found.card, out)?;
+            (id, found)
+        }
+        None => {
+            // A path like `.` has a name only when it is resolved.
+            let path = Path::new(&args.model).canonicalize();
+            let path = path.with_context(|| format!("cannot find {}", args.model))?;
+            let id = free(args.id.clone().map_or_else(|| name_of(&path), Ok)?)?;
+            let card = Card::read(&path);
+            let card = card.with_context(|| format!("cannot add {}", path.display()))?;
+            describe(&card, out)?;
+            let measured = card.files.iter().map(|file| files.store.measure(file, bar));
+            (id, Found { files: measured.collect::<Result<_, _>>()?, card })
+        }
+    };
+    let first = card.first.as_ref().filter(|_| found.len() > 1);
     let manifest = Manifest {
         name: card.name.unwrap_or_else(|| id.clone()),
         id,
         content: Content::Model { architecture: card.architecture },
         licence: card.licence.unwrap_or_else(|| NOT_STATED.to_owned()),
         open: first.and_then(|path| path.file_name()?.to_str()).map(str::to_owned),
-        files: measured,
+        files: found,
     };
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
     let written = store::write(&manifest, &files.folder, existing)?;
     Ok(writeln!(out, "added as `{}`: {}", manifest.id, written.display())?)
+}
+
+/// A model, and its files for the manifest.
+struct Found {
+    card: Card,
+    files: Vec<ModelFile>,
+}
+
+/// Reads the headers of weights and all of what is small.
+fn on_the_hub(store: &Store, address: &Address, progress: &dyn Progress) -> anyhow::Result<Found> {
+    let repository = store.repository(address)?;
+    let listed = repository.model(address.file.as_deref(), &BESIDE)?;
+    let folder = tempfile::tempdir()?;
+    let mut files = Vec::new();
+    for file in &listed {
+        let path = folder.path().join(file.name());
+        let read = |range| repository.read(file, range).map_err(io::Error::other);
+        let is_weights = [".gguf", ".safetensors"].iter().any(|end| file.path.ends_with(end));
+        let sources = vec![Source::Hub(repository.source(file))];
+        files.push(match &file.sha256 {
+            Some(sha256) if is_weights => {
+                ensemble::sketch(&path, file.size, &read)?;
+                let (name, sha256) = (file.name().to_owned(), sha256.clone());
+                ModelFile { name, size: file.size, sha256, sources }
+            }
+            _ => {
+                fs::write(&path, repository.read(file, 0..file.size)?)?;
+                ModelFile { sources, ..store.measure(&path, progress)? }
+            }
+        });
+    }
+    let is_gguf = listed[0].path.ends_with(".gguf");
+    let path = if is_gguf { folder.path().join(listed[0].name()) } else { folder.path().into() };
+    let mut card = Card::read(&path)?;
+    card.licence = card.licence.or_else(|| repository.licence().map(str::to_owned));
+    Ok(Found { card, files })
 }
 
 const NOT_STATED: &str = "not stated";
@@ -73,6 +127,15 @@ fn name_of(path: &Path) -> anyhow::Result<String> {
     })?;
     let split = name.rfind("-00001-of-").filter(|_| !path.is_dir());
     Ok(name[..split.unwrap_or(name.len())].to_owned())
+}
+
+/// The repository's name, or that of the file that is named in it.
+fn name_of_repository(Address { repo, file, .. }: &Address) -> String {
+    let name = match file {
+        Some(file) => name_of(Path::new(file)).ok(),
+        None => repo.split_once('/').map(|(_, name)| name.to_owned()),
+    };
+    name.unwrap_or_else(|| repo.clone())
 }
 
 fn describe(card: &Card, out: &mut impl Write) -> io::Result<()> {

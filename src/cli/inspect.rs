@@ -12,7 +12,7 @@ use tutti::{
     inspect::{self, Look, Next, Split},
     sampling::SamplingParams,
     store::Bars,
-    tokenizer::chat::{Message, Role},
+    tokenizer::chat::{Conversation, Message, Role},
 };
 
 use super::load;
@@ -63,7 +63,7 @@ fn next(config: &Config, args: &Args, names: &[&str]) -> anyhow::Result<()> {
         let fusion = ensemble.fusion().clone();
         let prompts = if args.chat {
             let message = Message::new(Role::User, args.text.as_str());
-            ensemble.chat_prompts(&[message], &[], fusion)?
+            ensemble.chat_prompts(Conversation::new(&[message]), fusion)?
         } else {
             ensemble.text_prompts(args.text.as_bytes(), fusion)
         };

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use tutti::{
     config::{Config, DeviceConfig, EnsembleConfig, MemberConfig},
     engine::{Engine, EngineConfig},
-    ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member, Settings},
+    ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member},
     model::{Device, Pool},
     store::{self, Bars, Progress},
     tokenizer::Tokenizer,
@@ -34,11 +34,7 @@ fn named(config: &Config) -> Vec<EnsembleConfig> {
 }
 
 fn alone(model: &str) -> EnsembleConfig {
-    EnsembleConfig {
-        name: model.to_owned(),
-        members: vec![MemberConfig::new(model, 1.0)],
-        fusion: Settings::default(),
-    }
+    EnsembleConfig::new(model, vec![MemberConfig::new(model, 1.0)])
 }
 
 /// Whether a model's name is a file or folder of the user's own, which needs no manifest.
@@ -60,6 +56,12 @@ pub(super) struct Loaded {
 pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Loaded> {
     let mut wanted = named(config);
     let files = Files::open(config)?;
+    for name in config.models.keys() {
+        if !is_path(name) {
+            store::find(&files.manifests, name)
+                .with_context(|| format!("the configuration has `[model.{name}]`"))?;
+        }
+    }
     for name in names {
         if wanted.iter().any(|known| known.name == *name) {
             continue;
@@ -92,8 +94,9 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     let maps = map_folder(config, &files.cache);
     let mut ensembles = Vec::new();
     for ensemble in &wanted {
-        let (name, members) = (&ensemble.name, members(ensemble, &models));
-        let composed = compose(name, members, &maps, &bar).with_settings(&ensemble.fusion);
+        let (name, members) = (&ensemble.name, members(config, ensemble, &models));
+        let map = maps.join(format!("{}.map", map_name(ensemble)));
+        let composed = compose(name, members, &map, &bar).with_settings(&ensemble.fusion);
         ensembles.push((name.clone(), Arc::new(composed)));
     }
     let time = since.elapsed();
@@ -187,13 +190,22 @@ pub(super) fn threads(config: &Config) -> io::Result<NonZero<usize>> {
     })
 }
 
-fn members(ensemble: &EnsembleConfig, models: &BTreeMap<String, LoadedModel>) -> Vec<Member> {
+fn members(
+    config: &Config,
+    ensemble: &EnsembleConfig,
+    models: &BTreeMap<String, LoadedModel>,
+) -> Vec<Member> {
     let member = |member: &MemberConfig| {
         let LoadedModel { model, tokenizer, .. } = models[&member.model].clone();
+        let of_model = config.models.get(&member.model).map(|model| &model.template_args);
+        let switches = [of_model, Some(&ensemble.template_args), Some(&member.template_args)];
+        // Of one name the last counts.
+        let template_args = switches.into_iter().flatten().flatten();
         Member {
             primary: member.primary,
             temperature: member.temperature as f32,
             system: member.system.clone(),
+            template_args: template_args.map(|(k, v)| (k.clone(), v.clone())).collect(),
             ..Member::new(member.model.clone(), model, tokenizer, member.weight as f32)
         }
     };
@@ -201,12 +213,11 @@ fn members(ensemble: &EnsembleConfig, models: &BTreeMap<String, LoadedModel>) ->
 }
 
 /// A single model needs no map on the disk: its union is itself.
-fn compose(name: &str, members: Vec<Member>, maps: &Path, progress: &dyn Progress) -> Ensemble {
+fn compose(name: &str, members: Vec<Member>, file: &Path, progress: &dyn Progress) -> Ensemble {
     if members.len() == 1 {
         return Ensemble::new(members);
     }
-    let file = maps.join(format!("{name}.map"));
-    let (ensemble, origin) = ensemble::load_ensemble(members, &file);
+    let (ensemble, origin) = ensemble::load_ensemble(members, file);
     let (size, file) = (ensemble.union().size(), file.display());
     progress.note(&match origin {
         MapOrigin::File => format!("{name}: union of {size} pieces, from {file}"),
@@ -221,6 +232,19 @@ fn compose(name: &str, members: Vec<Member>, maps: &Path, progress: &dyn Progres
         }
     });
     ensemble
+}
+
+/// An ensemble of the user's own that is called as a built-in one leaves that one's map alone.
+fn map_name(ensemble: &EnsembleConfig) -> String {
+    fn models(ensemble: &EnsembleConfig) -> Vec<&str> {
+        ensemble.members.iter().map(|member| member.model.as_str()).collect()
+    }
+    let name = &ensemble.name;
+    let built_in = Config::default().ensembles.into_iter().find(|built_in| built_in.name == *name);
+    match built_in.filter(|built_in| models(built_in) != models(ensemble)) {
+        Some(_) => format!("{name}-own"),
+        None => name.clone(),
+    }
 }
 
 /// `vocab-maps` of the working directory if it is there, else of the cache.

@@ -72,7 +72,7 @@ enum ModelsAction {
         /// A model's id, as `tutti models` lists it
         id: String,
     },
-    /// Say what a model on this machine is, and write a manifest, so that it can be named
+    /// Say what a model on this machine or on the Hugging Face Hub is, and write a manifest, so that it can be named
     Add(add::Args),
 }
 

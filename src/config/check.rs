@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Config, ConfigError, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, Paths,
-    ServerSettings, raw,
+    Config, ConfigError, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, ModelConfig,
+    Paths, ServerSettings, args, raw,
 };
 use crate::{
     ensemble::{OnFailure, Rule, Settings, Weighting, WeightingError},
@@ -16,7 +16,7 @@ use crate::{
 const MOST_REQUESTS: usize = 1 << 20;
 
 /// A key and what is wrong with its value.
-struct Problem {
+pub(super) struct Problem {
     key: String,
     problem: String,
 }
@@ -41,6 +41,7 @@ fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
         engine: engine(&raw.engine, &defaults.engine)?,
         sampling: sampling(&raw.sampling, &defaults.sampling)?,
         server: server(raw.server, defaults.server, folder)?,
+        models: raw.model.into_iter().map(model).collect::<Result<_, _>>()?,
         ensembles,
     })
 }
@@ -180,6 +181,11 @@ fn origins(origins: Vec<String>) -> Result<Vec<String>, Problem> {
     Ok(origins)
 }
 
+fn model((name, raw): (String, raw::Model)) -> Result<(String, ModelConfig), Problem> {
+    let template_args = args::read(raw.template_args, &format!("model.{name}"))?;
+    Ok((name, ModelConfig { template_args }))
+}
+
 fn ensembles(raw: Vec<raw::Ensemble>) -> Result<Vec<EnsembleConfig>, Problem> {
     if raw.is_empty() {
         return Err(problem("ensemble", "is empty; leave it out for the default ensemble"));
@@ -225,11 +231,12 @@ fn ensemble(raw: raw::Ensemble, at: &str) -> Result<EnsembleConfig, Problem> {
         gate: gate(raw.gate, at)?,
         on_failure: on_failure(raw.on_failure.as_deref(), at)?,
     };
-    Ok(EnsembleConfig { name: raw.name, members, fusion: settings })
+    let template_args = args::read(raw.template_args, at)?;
+    Ok(EnsembleConfig { name: raw.name, members, fusion: settings, template_args })
 }
 
 fn member(raw: raw::Member, at: &str) -> Result<MemberConfig, Problem> {
-    let raw::Member { model, weight, role, temperature, system } = raw;
+    let raw::Member { model, weight, role, temperature, system, template_args } = raw;
     if model.is_empty() {
         return Err(problem(format!("{at}.model"), "is empty"));
     }
@@ -261,7 +268,8 @@ fn member(raw: raw::Member, at: &str) -> Result<MemberConfig, Problem> {
     if system.as_ref().is_some_and(|system| system.trim().is_empty()) {
         return Err(problem(format!("{at}.system"), "is empty; leave it out"));
     }
-    Ok(MemberConfig { model, weight, primary, temperature, system })
+    let template_args = args::read(template_args, at)?;
+    Ok(MemberConfig { model, weight, primary, temperature, system, template_args })
 }
 
 fn rule(raw: Option<String>, floor: Option<f64>, at: &str) -> Result<Rule, Problem> {
@@ -333,6 +341,6 @@ fn members(ensembles: &[EnsembleConfig]) -> impl Iterator<Item = &MemberConfig> 
     ensembles.iter().flat_map(|ensemble| &ensemble.members)
 }
 
-fn problem(key: impl Into<String>, problem: impl Into<String>) -> Problem {
+pub(super) fn problem(key: impl Into<String>, problem: impl Into<String>) -> Problem {
     Problem { key: key.into(), problem: problem.into() }
 }

@@ -1,16 +1,22 @@
 //! One optional `tutti.toml` and a few environment variables into one checked [`Config`].
 //!
 //! Read once, at start-up, by `main`. Knows of other modules only what can be set: the sampling
-//! parameters, the ways of fusing and of keeping keys and values. Does not look whether models or
-//! folders exist.
+//! parameters, the ways of fusing and of keeping keys and values, the switches of chat templates.
+//! Does not look whether models or folders exist.
 
+mod args;
 mod check;
 mod print;
 mod raw;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use crate::{ensemble::Settings, model::KvFormat, sampling::SamplingParams};
+use crate::{
+    ensemble::Settings, model::KvFormat, sampling::SamplingParams, tokenizer::chat::TemplateArgs,
+};
 
 /// Where the file is looked for when nobody names one.
 pub const FILE_NAME: &str = "tutti.toml";
@@ -32,6 +38,8 @@ pub struct Config {
     /// For requests that leave a field out. The seed is not a setting.
     pub sampling: SamplingParams,
     pub server: ServerSettings,
+    /// What is set of single models, by the names they are loaded by.
+    pub models: BTreeMap<String, ModelConfig>,
     /// At least one; names are unique and none is a member's.
     pub ensembles: Vec<EnsembleConfig>,
 }
@@ -102,6 +110,12 @@ pub struct ServerSettings {
     pub grace_seconds: u32,
 }
 
+/// What is set of one model, wherever it is a member.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelConfig {
+    pub template_args: TemplateArgs,
+}
+
 /// Models that write together under one name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EnsembleConfig {
@@ -110,6 +124,8 @@ pub struct EnsembleConfig {
     pub members: Vec<MemberConfig>,
     /// How what they say becomes one.
     pub fusion: Settings,
+    /// These go before those of its models.
+    pub template_args: TemplateArgs,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -124,12 +140,23 @@ pub struct MemberConfig {
     pub temperature: f64,
     /// What it alone is told, before the conversation's own system message.
     pub system: Option<String>,
+    /// These go before those of the ensemble.
+    pub template_args: TemplateArgs,
 }
 
 impl MemberConfig {
     pub fn new(model: &str, weight: f64) -> Self {
+        let template_args = TemplateArgs::new();
         let model = model.to_owned();
-        Self { model, weight, primary: false, temperature: 1.0, system: None }
+        Self { model, weight, primary: false, temperature: 1.0, system: None, template_args }
+    }
+}
+
+impl EnsembleConfig {
+    /// Fused as ensembles are by default.
+    pub fn new(name: &str, members: Vec<MemberConfig>) -> Self {
+        let (fusion, template_args) = (Settings::default(), TemplateArgs::new());
+        Self { name: name.to_owned(), members, fusion, template_args }
     }
 }
 
@@ -223,27 +250,26 @@ impl Default for Config {
                 log_prompts: false,
                 grace_seconds: 10,
             },
+            models: BTreeMap::new(),
             ensembles: vec![
-                EnsembleConfig {
-                    name: "duet".to_owned(),
-                    members: vec![
-                        // The smaller model is the better one of plain prose; the larger follows
-                        // instructions, and knows markdown and code. From 0.6 on for the smaller, code
-                        // blocks came out broken; from 0.3 on it is hardly heard.
+                // The smaller model is the better one of plain prose; the larger follows
+                // instructions, and knows markdown and code. From 0.6 on for the smaller, code
+                // blocks came out broken; from 0.3 on it is hardly heard.
+                EnsembleConfig::new(
+                    "duet",
+                    vec![
                         MemberConfig::new("smollm2-135m-instruct", 0.4),
                         MemberConfig::new("qwen2.5-coder-0.5b-instruct", 0.6),
                     ],
-                    fusion: Settings::default(),
-                },
-                EnsembleConfig {
-                    name: "trio".to_owned(),
-                    members: vec![
+                ),
+                EnsembleConfig::new(
+                    "trio",
+                    vec![
                         MemberConfig::new("smollm2-135m-instruct", 0.2),
                         MemberConfig::new("qwen2.5-coder-0.5b-instruct", 0.3),
                         MemberConfig::new("qwen2.5-coder-1.5b-instruct", 0.5),
                     ],
-                    fusion: Settings::default(),
-                },
+                ),
             ],
         }
     }

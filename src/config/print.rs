@@ -5,12 +5,14 @@ use std::path::Path;
 use toml::Value;
 
 use super::{
-    Config, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, Paths, ServerSettings,
+    Config, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, ModelConfig, Paths,
+    ServerSettings, args,
 };
 use crate::{
     ensemble::{OnFailure, Settings},
     model::KvFormat,
     sampling::SamplingParams,
+    tokenizer::chat::TemplateArgs,
 };
 
 pub(super) fn to_toml(config: &Config) -> String {
@@ -29,6 +31,14 @@ pub(super) fn to_toml(config: &Config) -> String {
         sampling(&config.sampling),
         server(&config.server),
     ];
+    if config.models.is_empty() {
+        sections.push(
+            "# [model.NAME] is what is set of one model, wherever it is a member:\n\
+             # template_args = { enable_thinking = false }\n"
+                .to_owned(),
+        );
+    }
+    sections.extend(config.models.iter().map(model));
     sections.extend(config.ensembles.iter().map(ensemble));
     sections.join("\n")
 }
@@ -151,6 +161,31 @@ fn server(server: &ServerSettings) -> String {
     )
 }
 
+fn model((name, model): (&String, &ModelConfig)) -> String {
+    let ModelConfig { template_args } = model;
+    format!(
+        "# What is set of one model, wherever it is a member.\n\
+         [model.{}]\n\
+         {}\n",
+        quoted(name),
+        template_switches(template_args),
+    )
+}
+
+/// The key with its values, or as an example.
+fn template_switches(args: &TemplateArgs) -> String {
+    let (mark, args) = if args.is_empty() {
+        ("# ", "{ enable_thinking = false }".to_owned())
+    } else {
+        ("", args::print(args))
+    };
+    format!(
+        "# Switches of the chat templates' own; a member's own go before these, and a request's\n\
+         # `chat_template_kwargs` before all.\n\
+         {mark}template_args = {args}"
+    )
+}
+
 fn ensemble(ensemble: &EnsembleConfig) -> String {
     let Settings { rule, weights, gate, on_failure } = &ensemble.fusion;
     let floor = match rule.floor() {
@@ -166,8 +201,8 @@ fn ensemble(ensemble: &EnsembleConfig) -> String {
     format!(
         "# Models that write together under one name; only the ratio of the weights counts. A\n\
          # member may also have `role = \"primary\"` (for the gate; left out, the first is),\n\
-         # `temperature = 1.5` (its logits are divided by it: calms one that is too sure), and\n\
-         # `system = \"...\"`, which it alone is told.\n\
+         # `temperature = 1.5` (its logits are divided by it: calms one that is too sure),\n\
+         # `system = \"...\"`, which it alone is told, and `template_args` of its own.\n\
          [[ensemble]]\n\
          name = {}\n\
          members = [\n{}]\n\
@@ -184,14 +219,16 @@ fn ensemble(ensemble: &EnsembleConfig) -> String {
          # the others never run. Left out: all run at every step.\n\
          {gate}\n\
          # When a member fails: \"end\" the text with an error, or \"continue\" without it.\n\
-         on_failure = \"{on_failure}\"\n",
+         on_failure = \"{on_failure}\"\n\
+         {}\n",
         quoted(&ensemble.name),
         ensemble.members.iter().map(member).collect::<String>(),
+        template_switches(&ensemble.template_args),
     )
 }
 
 fn member(member: &MemberConfig) -> String {
-    let MemberConfig { model, weight, primary, temperature, system } = member;
+    let MemberConfig { model, weight, primary, temperature, system, template_args } = member;
     let mut keys = format!("model = {}, weight = {weight:?}", quoted(model));
     if *primary {
         keys.push_str(", role = \"primary\"");
@@ -201,6 +238,9 @@ fn member(member: &MemberConfig) -> String {
     }
     if let Some(system) = system {
         keys.push_str(&format!(", system = {}", quoted(system)));
+    }
+    if !template_args.is_empty() {
+        keys.push_str(&format!(", template_args = {}", args::print(template_args)));
     }
     format!("    {{ {keys} }},\n")
 }

@@ -1,8 +1,9 @@
 //! `tutti.toml` as it is written. Every key is optional and no other key is allowed.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
+use toml::Table;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -13,6 +14,7 @@ pub(super) struct File {
     pub(super) engine: Engine,
     pub(super) sampling: Sampling,
     pub(super) server: Server,
+    pub(super) model: BTreeMap<String, Model>,
     pub(super) ensemble: Option<Vec<Ensemble>>,
 }
 
@@ -62,6 +64,12 @@ pub(super) struct Server {
     pub(super) grace_seconds: Option<u32>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Model {
+    pub(super) template_args: Option<Table>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ensemble {
@@ -72,6 +80,7 @@ pub(super) struct Ensemble {
     pub(super) floor: Option<f64>,
     pub(super) gate: Option<f64>,
     pub(super) on_failure: Option<String>,
+    pub(super) template_args: Option<Table>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,4 +91,5 @@ pub(super) struct Member {
     pub(super) role: Option<String>,
     pub(super) temperature: Option<f64>,
     pub(super) system: Option<String>,
+    pub(super) template_args: Option<Table>,
 }

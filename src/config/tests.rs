@@ -1,9 +1,12 @@
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::{Config, ConfigError, DeviceConfig, EnsembleConfig, MemberConfig};
 use crate::{
     ensemble::{OnFailure, Rule, Settings, Weighting},
     model::KvFormat,
+    tokenizer::chat::TemplateArgs,
 };
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -65,6 +68,8 @@ cors_origins = ["https://a.example:8443", "http://localhost:3000"]
 strict_params = true
 log_prompts = true
 grace_seconds = 2
+[model."a/b.gguf"]
+template_args = { enable_thinking = false, since = 2024-07-26, "odd \"name\"" = [1, { x = 0.5 }] }
 [[ensemble]]
 name = "trio"
 members = [{ model = "a", weight = 1 }, { model = "b", weight = 1.5 }, { model = "a", weight = 0.7 }]
@@ -72,13 +77,14 @@ members = [{ model = "a", weight = 1 }, { model = "b", weight = 1.5 }, { model =
 name = "alone"
 members = [
     { model = "c", role = "primary", temperature = 1.5, system = "Say \"hm\".\nThen\tgo on." },
-    { model = "d" },
+    { model = "d", template_args = { style = "a\nb" } },
 ]
 weights = "online"
 rule = "power:0.5"
 floor = 0.125
 gate = 0.75
 on_failure = "continue"
+template_args = { enable_thinking = true }
 "#;
 
 #[test]
@@ -121,11 +127,20 @@ fn every_key_is_read() {
     assert_eq!(config.ensembles.len(), 2);
     assert_eq!(config.ensembles[0].members[0].weight, 1.0 / 3.2);
     assert_eq!(config.ensembles[0].fusion, Settings::default());
-    let EnsembleConfig { members, fusion, .. } = &config.ensembles[1];
+    let args = |json: serde_json::Value| -> TemplateArgs { serde_json::from_value(json).unwrap() };
+    let switches = json!({
+        "enable_thinking": false,
+        "since": "2024-07-26",
+        "odd \"name\"": [1, { "x": 0.5 }],
+    });
+    assert_eq!(config.models["a/b.gguf"].template_args, args(switches));
+    let EnsembleConfig { members, fusion, template_args, .. } = &config.ensembles[1];
+    assert_eq!(*template_args, args(json!({ "enable_thinking": true })));
     let system = Some("Say \"hm\".\nThen\tgo on.".to_owned());
     let first =
         MemberConfig { primary: true, temperature: 1.5, system, ..MemberConfig::new("c", 0.5) };
-    assert_eq!(members[..], [first, MemberConfig::new("d", 0.5)]);
+    let template_args = args(json!({ "style": "a\nb" }));
+    assert_eq!(members[..], [first, MemberConfig { template_args, ..MemberConfig::new("d", 0.5) }]);
     let rule = Rule::Power { exponent: 0.5, floor: 0.125 };
     let expected = Settings {
         rule,
@@ -230,6 +245,11 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ("[server]\ncors_origins = [\"*\", \"example.org\"]".to_owned(), "server.cors_origins[1]"),
         ("[server]\ncors_origins = [\"http://a.example/\"]".to_owned(), "server.cors_origins[0]"),
         ("ensemble = []".to_owned(), "ensemble"),
+        ("[model.a.template_args]\ntools = 1".to_owned(), "model.a.template_args.tools"),
+        (
+            ensemble("{ model = \"a\", template_args = { messages = [] } }"),
+            "ensemble[0].members[0].template_args.messages",
+        ),
         (ensemble(""), "ensemble[0].members"),
         (ensemble("{ model = \"\" }"), "ensemble[0].members[0].model"),
         (

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Constraint, Grammars, tests::union};
+use super::{Constraint, Grammars, Room, tests::union};
 use crate::{
     sampling::{Sampler, SamplingParams},
     vocab::{Piece, UnionId, UnionVocab},
@@ -32,7 +32,7 @@ fn write(
         let mut mix = wishes.clone();
         matching.mask(&mut mix).unwrap();
         let id = UnionId(u32::try_from(sampler.sample(&mix).unwrap()).unwrap());
-        matching.commit(id).unwrap();
+        matching.commit(id, Room::ENDLESS).unwrap();
         match union.piece(id) {
             Piece::Bytes(bytes) => text.extend_from_slice(bytes),
             Piece::End => return Some(String::from_utf8(text).unwrap()),
@@ -50,12 +50,7 @@ fn whatever_ends_validates_whatever_the_model_loves() {
         [("", 1.0), (" \n\t", 1e4), ("0123456789.", 30.0), ("\"\\", 1e3)];
     let union = union();
     let grammars = Grammars::new(&union);
-    let leaves = leaves();
-    let placed = leaves
-        .iter()
-        .enumerate()
-        .flat_map(|(index, leaf)| (0..4).map(move |place| placed(index * 4 + place, leaf)));
-    let schemas: Vec<Value> = leaves.iter().cloned().chain(placed).collect();
+    let schemas = collection();
     assert!(schemas.len() > 300, "{}", schemas.len());
     let mut ended = 0;
     for (index, schema) in schemas.iter().enumerate() {
@@ -119,6 +114,16 @@ fn what_is_not_enforced_is_refused_by_name() {
             assert!(refused.contains(key), "{schema}: {refused}");
         }
     }
+}
+
+/// Leaves, and each in four places.
+pub(super) fn collection() -> Vec<Value> {
+    let leaves = leaves();
+    let placed = leaves
+        .iter()
+        .enumerate()
+        .flat_map(|(index, leaf)| (0..4).map(move |place| placed(index * 4 + place, leaf)));
+    leaves.iter().cloned().chain(placed).collect()
 }
 
 fn leaves() -> Vec<Value> {

@@ -41,6 +41,7 @@ use crate::{
     },
     ensemble::{Ensemble, Fusion, FusionError, Prompts, Sequence, StartError},
     sampling::{Penalizer, Penalties},
+    tokenizer::chat::Conversation,
 };
 
 /// How much an engine takes on.
@@ -170,13 +171,19 @@ impl Generate for Engine {
         }
         let StopConditions { min_tokens, ignore_end, .. } = request.stop;
         sequence.at_least(if ignore_end { usize::MAX } else { min_tokens });
+        let mut output = Output::new(request.stop.strings);
+        if request.constraint.is_none() && opens_with_space(ensemble, &request.prompt, &sequence) {
+            output = output.without_space_before();
+        }
+        let max_tokens = request.stop.max_tokens.unwrap_or(usize::MAX);
+        sequence.at_most(max_tokens).map_err(StartError::from)?;
         let (events, received) = mpsc::channel(EVENTS);
         let job = Job {
             ensemble: ensemble.clone(),
             sequence,
-            output: Output::new(request.stop.strings),
+            output,
             min_tokens,
-            max_tokens: request.stop.max_tokens.unwrap_or(usize::MAX),
+            max_tokens,
             events,
             _place: place,
         };
@@ -202,10 +209,19 @@ impl Generate for Engine {
     }
 }
 
+/// Whether some member begins an answer with a space that it sees before every word.
+fn opens_with_space(ensemble: &Ensemble, prompt: &Prompt, sequence: &Sequence) -> bool {
+    let mut members = sequence.members().map(|member| &ensemble.members()[member].tokenizer);
+    matches!(prompt, Prompt::Chat { .. }) && members.any(|tokenizer| tokenizer.has_dummy_space())
+}
+
 /// A prompt in each member's own tokens.
 fn prompts(ensemble: &Ensemble, prompt: &Prompt, fusion: Fusion) -> Result<Prompts, StartError> {
     match prompt {
-        Prompt::Chat { messages, tools } => ensemble.chat_prompts(messages, tools, fusion),
+        Prompt::Chat { messages, tools, template_args } => {
+            let conversation = Conversation { messages, tools, args: template_args };
+            ensemble.chat_prompts(conversation, fusion)
+        }
         Prompt::Text(text) => Ok(ensemble.text_prompts(text, fusion)),
         Prompt::Tokens(pieces) => Ok(ensemble.text_prompts(ensemble.bytes_of(pieces)?, fusion)),
     }
@@ -290,6 +306,9 @@ impl From<StartError> for GenerateError {
             StartError::Constraint(
                 ConstrainError::Schema { reason } | ConstrainError::DeadEnd { reason, .. },
             ) => Self::Constraint { reason },
+            StartError::Constraint(ConstrainError::Budget { least, budget }) => {
+                Self::Budget { least, budget }
+            }
         }
     }
 }

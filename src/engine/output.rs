@@ -15,6 +15,8 @@ pub(super) struct Output {
     given: usize,
     /// Stop strings that end before this byte of the text do not count.
     deaf: usize,
+    /// A space that opens the text is not part of it.
+    drops_space: bool,
     /// Pieces to tell, each with the byte of the text where it ends.
     pieces: VecDeque<(usize, ScoredPiece)>,
 }
@@ -37,17 +39,29 @@ impl Output {
             stops: stops.into_iter().map(String::into_bytes).collect(),
             given: 0,
             deaf: 0,
+            drops_space: false,
             pieces: VecDeque::new(),
         }
+    }
+
+    /// For members that write a word with a space before it, also the first.
+    pub(super) fn without_space_before(self) -> Self {
+        Self { drops_space: true, ..self }
     }
 
     /// Adds committed bytes, what is told of them, and whether a stop string may end in them.
     pub(super) fn push(
         &mut self,
         bytes: &[u8],
-        piece: Option<ScoredPiece>,
+        mut piece: Option<ScoredPiece>,
         may_stop: bool,
     ) -> Released {
+        let opens = std::mem::take(&mut self.drops_space);
+        let dropped = usize::from(opens && bytes.starts_with(b" "));
+        let bytes = &bytes[dropped..];
+        if let Some(piece) = &mut piece {
+            piece.bytes.drain(..dropped);
+        }
         self.held.extend_from_slice(bytes);
         let end = self.given + self.held.len();
         self.pieces.extend(piece.map(|piece| (end, piece)));
@@ -231,6 +245,21 @@ mod tests {
                 told.extend(released.pieces.into_iter().flat_map(|piece| piece.bytes));
             }
             assert_eq!((text.as_str(), told.as_slice()), (expected, expected.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn one_space_before_the_text_is_dropped_where_it_is_no_part_of_it() {
+        for (pieces, expected) in
+            [(&[&b" a"[..], b" b"][..], "a b"), (&[b" ", b" a"], " a"), (&[b"a", b" b"], "a b")]
+        {
+            let mut output = Output::new(vec!["END".to_owned()]).without_space_before();
+            let released = pieces.iter().map(|&bytes| output.push(bytes, piece(bytes), true));
+            let (texts, told): (Vec<_>, Vec<_>) =
+                released.map(|released| (released.text, released.pieces)).unzip();
+            let told = told.into_iter().flatten().flat_map(|piece| piece.bytes);
+            assert_eq!(told.collect::<Vec<u8>>(), expected.as_bytes());
+            assert_eq!(texts.concat(), expected);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     constrain::Constraint,
     ensemble::{FusionRequest, Logprobs, Score},
     sampling::{Penalties, SamplingParams},
-    tokenizer::chat::{Message, Tool},
+    tokenizer::chat::{Message, TemplateArgs, Tool},
     vocab::{Piece, UnionId, UnionVocab},
 };
 
@@ -109,7 +109,8 @@ pub enum Prompt {
     /// A template that knows tools is given them; for one that does not, a system message
     /// describes them and the calls and results of the history become text, in the Hermes form
     /// (`<tool_call>{"name": ..., "arguments": ...}</tool_call>`).
-    Chat { messages: Vec<Message>, tools: Vec<Tool> },
+    /// `template_args` go before those that the configuration has for the members.
+    Chat { messages: Vec<Message>, tools: Vec<Tool>, template_args: TemplateArgs },
     /// A raw text to go on with.
     Text(String),
     /// A raw text in union pieces: what their bytes spell, UTF-8 or not. `End` may come first,
@@ -120,13 +121,15 @@ pub enum Prompt {
 impl Prompt {
     /// A conversation without tools.
     pub fn chat(messages: Vec<Message>) -> Self {
-        Self::Chat { messages, tools: Vec::new() }
+        Self::Chat { messages, tools: Vec::new(), template_args: TemplateArgs::new() }
     }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopConditions {
-    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing.
+    /// The most fused steps; `None` goes on to the end of the context, 0 writes nothing. A text
+    /// under a constraint ends by itself within them, as far as its length can be measured (see
+    /// [`crate::constrain::Matching`]).
     pub max_tokens: Option<usize>,
     /// Texts that end the generation and are not part of it. None is empty.
     pub strings: Vec<String>,
@@ -248,6 +251,11 @@ pub enum GenerateError {
     Prompt { reason: String },
     #[error("the constraint cannot be enforced: {reason}")]
     Constraint { reason: String },
+    #[error(
+        "no text that the constraint allows fits into {budget} tokens; the shortest that is known \
+         needs {least}"
+    )]
+    Budget { least: usize, budget: usize },
     /// `param` is the part of the request that is wrong, as it is called there.
     #[error("`{param}` {reason}")]
     Fusion { param: &'static str, reason: String },

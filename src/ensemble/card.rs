@@ -96,7 +96,7 @@ fn of_gguf(path: &Path) -> Result<Says, LoadError> {
 }
 
 /// What is read of a folder beside its weights, where it is there.
-const BESIDE: [&str; 6] = [
+pub const BESIDE: [&str; 6] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",

@@ -28,6 +28,7 @@ mod pieces;
 mod prefix;
 mod score;
 mod sequence;
+mod sketch;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,7 @@ mod workspace;
 
 use std::sync::{Arc, OnceLock};
 
-pub use card::Card;
+pub use card::{BESIDE, Card};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };
@@ -48,6 +49,7 @@ pub use outlook::Outlook;
 pub use prefix::Prefixes;
 pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Prompts, Sequence, StartError, Warning};
+pub use sketch::{ReadRange, sketch};
 pub use step::{Failure, Step, StepError};
 pub use weights::{Weighting, WeightingError};
 pub use workspace::{Times, Workspace};
@@ -57,7 +59,7 @@ use crate::{
     model::LanguageModel,
     tokenizer::{
         TokenKind, Tokenizer,
-        chat::{Message, Role, Tool},
+        chat::{Conversation, Message, Role, TemplateArgs},
     },
     vocab::{Piece, TokenId, UnionVocab, VocabMap},
 };
@@ -77,6 +79,8 @@ pub struct Member {
     pub primary: bool,
     /// What it alone is told, before the conversation's own system message.
     pub system: Option<String>,
+    /// For its own template, where a request does not say otherwise.
+    pub template_args: TemplateArgs,
 }
 
 impl Member {
@@ -86,26 +90,31 @@ impl Member {
         tokenizer: Arc<Tokenizer>,
         weight: f32,
     ) -> Self {
-        Self { name, model, tokenizer, weight, temperature: 1.0, primary: false, system: None }
+        let (temperature, primary, system) = (1.0, false, None);
+        let template_args = TemplateArgs::new();
+        Self { name, model, tokenizer, weight, temperature, primary, system, template_args }
     }
 }
 
 impl Member {
     /// The conversation in its own template, after what it alone is told.
-    fn chat(&self, messages: &[Message], tools: &[Tool]) -> Result<Vec<TokenId>, String> {
+    fn chat(&self, conversation: Conversation<'_>) -> Result<Vec<TokenId>, String> {
+        let mut args = self.template_args.clone();
+        args.extend(conversation.args.clone());
+        let conversation = Conversation { args: &args, ..conversation };
         let Some(system) = &self.system else {
-            let tokens = self.tokenizer.chat_with_tools(messages, tools);
+            let tokens = self.tokenizer.converse(conversation);
             return tokens.map_err(|error| error.to_string());
         };
-        let mut messages = messages.to_vec();
+        let mut messages = conversation.messages.to_vec();
         match messages.first_mut().filter(|first| first.role == Role::System) {
             Some(first) => first.content = format!("{system}\n\n{}", first.content),
             None => messages.insert(0, Message::new(Role::System, system)),
         }
-        let rendered =
-            self.tokenizer.render(&messages, tools).map_err(|error| error.to_string())?;
+        let conversation = Conversation { messages: &messages, ..conversation };
+        let rendered = self.tokenizer.render(conversation).map_err(|error| error.to_string())?;
         if rendered.contains(system.trim()) {
-            self.tokenizer.chat_with_tools(&messages, tools).map_err(|error| error.to_string())
+            self.tokenizer.converse(conversation).map_err(|error| error.to_string())
         } else {
             Err("it leaves out the `system` that the configuration gives this member".to_owned())
         }
@@ -178,8 +187,7 @@ impl Ensemble {
     /// If a member's template refuses the messages.
     pub fn chat_prompts(
         &self,
-        messages: &[Message],
-        tools: &[Tool],
+        conversation: Conversation<'_>,
         fusion: Fusion,
     ) -> Result<Prompts, StartError> {
         let prompt = |(index, member): (usize, &Member)| {
@@ -187,11 +195,11 @@ impl Ensemble {
                 return Ok(Vec::new());
             }
             member
-                .chat(messages, tools)
+                .chat(conversation)
                 .map_err(|reason| StartError::Template { member: member.name.clone(), reason })
         };
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
-        let said = messages.iter().rev().find(|message| message.role == Role::User);
+        let said = conversation.messages.iter().rev().find(|message| message.role == Role::User);
         let said = said.map_or_else(Vec::new, |message| message.content.clone().into_bytes());
         Ok(Prompts { tokens, fusion, said, passed: Vec::new(), scored: Vec::new() })
     }

@@ -99,7 +99,7 @@ impl Ensemble {
         id: UnionId,
         wanted: Logprobs,
     ) -> Score {
-        let weights = sequence.weights();
+        let weights = if wanted.members { sequence.weights() } else { Vec::new() };
         let vote = |member: usize| {
             let weight = match sequence.turn {
                 Turn::Primary => f32::from(u8::from(member == sequence.fusion.primary)),

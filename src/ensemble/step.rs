@@ -16,7 +16,7 @@ use super::{
     workspace::{self, Desk},
 };
 use crate::{
-    constrain::ConstrainError,
+    constrain::{ConstrainError, Room},
     model::{self, ModelError, Pool},
     tokenizer::Encoded,
     vocab::{Piece, UnionId},
@@ -237,7 +237,7 @@ impl Ensemble {
         let mut lap = Instant::now();
         self.mix(sequence, mixture);
         workspace::lap(&mut lap, &mut spent.mix);
-        let id = self.choose(sequence, &mut mixture.mix, before)?;
+        let id = self.choose(sequence, mixture, before)?;
         workspace::lap(&mut lap, &mut spent.choose);
         sequence.gated += usize::from(sequence.turn == Turn::Primary);
         self.commit(sequence, &[id]);
@@ -245,18 +245,52 @@ impl Ensemble {
         Ok(Step::Chose(id))
     }
 
-    /// The next piece out of the mixture: constraint, penalties and bias, the draw.
+    /// The next piece out of the mixture. If the text could not end in time after the piece that
+    /// is drawn, another is drawn of those after which it can.
     fn choose(
+        &self,
+        sequence: &mut Sequence,
+        mixture: &mut Mixture,
+        before: &mut Before,
+    ) -> Result<UnionId, StepError> {
+        let room = sequence.room();
+        let mut id = self.draw(sequence, &mut mixture.mix, before, None)?;
+        if id.is_none() {
+            self.mix(sequence, mixture);
+            id = self.draw(sequence, &mut mixture.mix, before, Some(room))?;
+        }
+        let id = match id {
+            Some(id) => id,
+            // A bias may forbid what has to come.
+            None => sequence.close()?.ok_or(StepError::NoMass)?,
+        };
+        let wanted = sequence.choosing.logprobs;
+        sequence.choosing.score = wanted.map(|wanted| self.score(sequence, before, id, wanted));
+        sequence.choosing.pieces += 1;
+        if let Some(penalizer) = &mut sequence.choosing.penalizer {
+            penalizer.count(id);
+        }
+        Ok(id)
+    }
+
+    /// A piece out of the mixture: constraint, room if it is scarce, penalties and bias, the draw;
+    /// taken into the constraint. `None` if nothing has mass, or the text could not end in time
+    /// after what was drawn.
+    fn draw(
         &self,
         sequence: &mut Sequence,
         mix: &mut [f32],
         before: &mut Before,
-    ) -> Result<UnionId, StepError> {
+        scarce: Option<Room>,
+    ) -> Result<Option<UnionId>, StepError> {
         if let Some(penalizer) = &sequence.choosing.penalizer {
             penalizer.raise(mix);
         }
         if let Some(matching) = &mut sequence.matching {
             matching.mask(mix)?;
+            if let Some(room) = scarce {
+                matching.keep_room(mix, room);
+            }
         }
         if sequence.choosing.logprobs.is_some() {
             before.keep(mix);
@@ -269,18 +303,9 @@ impl Ensemble {
         if let Some(penalizer) = &mut sequence.choosing.penalizer {
             penalizer.apply(mix);
         }
-        let index = sequence.sampler.sample(mix).ok_or(StepError::NoMass)?;
+        let Some(index) = sequence.sampler.sample(mix) else { return Ok(None) };
         let id = UnionId(u32::try_from(index).expect("a union has fewer than 2^32 pieces"));
-        let wanted = sequence.choosing.logprobs;
-        sequence.choosing.score = wanted.map(|wanted| self.score(sequence, before, id, wanted));
-        if let Some(matching) = &mut sequence.matching {
-            matching.commit(id)?;
-        }
-        sequence.choosing.pieces += 1;
-        if let Some(penalizer) = &mut sequence.choosing.penalizer {
-            penalizer.count(id);
-        }
-        Ok(id)
+        Ok(sequence.take(id)?.then_some(id))
     }
 
     /// Scores the next piece of the prompt, and those after it of which everyone has said already

@@ -4,11 +4,38 @@
 //! them; no sockets, no model files, no configuration. Nothing that serves needs it.
 //!
 //! A *task* is samples, a solver that asks a model about each, and a scorer of what it answers.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`sample`] | one item of a data set, the split into dev and test, the choice of a few |
+//! | [`data`] | files of samples |
+//! | [`system`](System) | what is compared: members, ensembles, other ways to fuse one |
+//! | [`ask`] | scores texts and writes them, through the engine |
+//! | [`lattice`] | the probability of a text under an ensemble: what it is and what is computed |
+//! | [`task`] | how samples are asked and scored |
+//! | [`program`] | from an answer to the program that tests it |
+//! | [`sandbox`] | runs such a program where it can do no harm |
+//! | [`run`] | every system on the same samples, in which order |
+//! | [`log`] | keeps what is finished, for a run that goes on and for all that is told of it |
+//! | [`summary`] | figures, verdicts and costs from a log |
+//! | [`stats`] | intervals, tests, what a number of samples can show |
+//! | [`table`] | all that as text |
+//! | [`plot`] | and as pictures |
 
+pub mod ask;
 pub mod data;
+pub mod lattice;
+pub mod log;
+pub mod plot;
 pub mod program;
+pub mod run;
 pub mod sample;
 pub mod sandbox;
 pub mod stats;
+pub mod summary;
+mod system;
+pub mod table;
+pub mod task;
 
 pub use sample::{Item, Sample, Split};
+pub use system::{Role, System, Variants};

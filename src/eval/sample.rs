@@ -2,6 +2,7 @@
 //!
 //! Pure: text in, text out. Knows no model and no file.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// What a task asks about once.
@@ -35,7 +36,8 @@ pub enum Item {
 }
 
 /// Choices are made on one part of a data set and told of the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Split {
     Dev,
     Test,

@@ -30,7 +30,7 @@ const KNOWN: [&str; 15] = [
 ];
 
 /// Divisors of the frequencies: how Llama 3.1's and 3.2's scaling is written down.
-pub(super) const DIVISORS: &str = "rope_freqs.weight";
+pub(crate) const DIVISORS: &str = "rope_freqs.weight";
 
 pub(super) fn read(gguf: &Gguf) -> Result<Config, LoadError> {
     let architecture = gguf.string("general.architecture")?;

@@ -20,6 +20,7 @@ mod tensors;
 pub use cache::{KvCache, KvFormat};
 pub use candle::{Device, DeviceError};
 pub use checkpoint::Checkpoint;
+pub(crate) use config_gguf::DIVISORS;
 pub use decoder::Decoder;
 pub use kernels::Pool;
 

@@ -6,7 +6,8 @@ use super::{Part, ReportEvent, Run, Tokens, loops::loops};
 use crate::{
     constrain::Constraint,
     engine::{
-        Event, FinishReason, GenerateError, GenerateRequest, Generation, Prompt, StopConditions,
+        Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, Prompt,
+        StopConditions,
     },
     tokenizer::chat::Message,
 };
@@ -96,11 +97,22 @@ async fn admit(run: &Run<'_>, question: Question) -> Result<Generation, Generate
         constraint: question.constraint,
         ..GenerateRequest::new(run.request.model.clone(), Prompt::chat(question.messages))
     };
+    admitted(run.engine, request, Some((run, question.part))).await
+}
+
+/// The generation, once there is a place for it. The run it is for, if any, is told that it waits.
+pub(super) async fn admitted(
+    engine: &dyn Generate,
+    request: GenerateRequest,
+    of: Option<(&Run<'_>, Part)>,
+) -> Result<Generation, GenerateError> {
     let (mut pause, longest) = PAUSES;
     loop {
-        match run.engine.generate(request.clone()) {
+        match engine.generate(request.clone()) {
             Err(GenerateError::QueueFull { waiting }) => {
-                run.tell(ReportEvent::Queued { part: question.part, waiting }).await;
+                if let Some((run, part)) = of {
+                    run.tell(ReportEvent::Queued { part, waiting }).await;
+                }
                 tokio::time::sleep(pause).await;
                 pause = longest.min(pause * 2);
             }

@@ -15,6 +15,45 @@ const HAN: [(char, char); 4] = [
 ];
 const KANA: (char, char) = ('\u{3040}', '\u{30ff}');
 
+/// "Python" is none of them, though a planner says so if it is let.
+const LATIN: Script = Script {
+    letters: &[('a', 'z'), ('A', 'Z'), ('\u{00c0}', '\u{024f}'), ('\u{1e00}', '\u{1eff}')],
+    languages: &[
+        "English",
+        "Spanish",
+        "French",
+        "German",
+        "Portuguese",
+        "Italian",
+        "Dutch",
+        "Polish",
+        "Turkish",
+        "Vietnamese",
+        "Indonesian",
+        "Swedish",
+        "Norwegian",
+        "Danish",
+        "Finnish",
+        "Czech",
+        "Slovak",
+        "Hungarian",
+        "Romanian",
+        "Croatian",
+        "Slovenian",
+        "Catalan",
+        "Basque",
+        "Galician",
+        "Irish",
+        "Welsh",
+        "Latin",
+        "Esperanto",
+        "Swahili",
+        "Tagalog",
+        "Malay",
+        "Afrikaans",
+    ],
+};
+
 /// Ranges are the blocks of the Unicode standard.
 const SCRIPTS: [Script; 12] = [
     Script { letters: &HAN, languages: &["Chinese", "Japanese"] },
@@ -41,7 +80,7 @@ const SCRIPTS: [Script; 12] = [
 ];
 
 /// The English names of the languages that a topic of this script can be in, the most spoken
-/// first; `None` for Latin and for scripts that are not listed. A third of the letters decides, as
+/// first; `None` for scripts that are not listed. A third of the letters decides, as
 /// names and technical terms stay Latin everywhere.
 pub(super) fn languages(topic: &str) -> Option<&'static [&'static str]> {
     let letters = topic.chars().filter(|c| c.is_alphabetic()).count();
@@ -51,7 +90,8 @@ pub(super) fn languages(topic: &str) -> Option<&'static [&'static str]> {
         return Some(kana.languages);
     }
     let main = SCRIPTS.iter().max_by_key(|script| count(script))?;
-    (count(main) > 0 && 3 * count(main) >= letters).then_some(main.languages)
+    let decides = |script: &&Script| count(script) > 0 && 3 * count(script) >= letters;
+    [main, &LATIN].into_iter().find(decides).map(|script| script.languages)
 }
 
 /// What a document is given in its language beside what the models write.
@@ -92,11 +132,62 @@ const HEADINGS: [Row; 20] = [
 
 /// The headings in the language a plan names; in English if it is none of the table.
 pub(super) fn headings(language: &str) -> Headings {
-    let language = language.trim().to_lowercase();
-    let row =
-        HEADINGS.iter().find(|(names, _)| names.iter().any(|name| language.starts_with(name)));
-    let (_, [code, contents, introduction, conclusion]) = *row.unwrap_or(&HEADINGS[0]);
+    let (_, [code, contents, introduction, conclusion]) = *row(language).unwrap_or(&HEADINGS[0]);
     Headings { code, contents, introduction, conclusion }
+}
+
+fn row(language: &str) -> Option<&'static Row> {
+    let language = language.trim().to_lowercase();
+    HEADINGS.iter().find(|(names, _)| names.iter().any(|name| language.starts_with(name)))
+}
+
+/// Words that nearly every text of a language has and few texts of the others.
+const COMMON: [(&str, &[&str]); 9] = [
+    ("en", &["the", "and", "of", "is", "that", "with", "for", "are", "this", "by", "which"]),
+    ("de", &["der", "und", "die", "das", "ist", "mit", "nicht", "ein", "eine", "für", "wird"]),
+    ("fr", &["de", "la", "le", "les", "et", "des", "est", "une", "dans", "pour", "qui", "du"]),
+    ("es", &["de", "la", "el", "los", "las", "y", "es", "una", "para", "con", "del", "por"]),
+    ("pt", &["de", "a", "os", "e", "uma", "para", "com", "não", "do", "da", "em", "são"]),
+    ("it", &["di", "la", "il", "e", "che", "una", "per", "con", "sono", "della", "gli"]),
+    ("nl", &["de", "het", "en", "een", "van", "is", "dat", "met", "voor", "niet", "zijn"]),
+    ("pl", &["i", "w", "na", "z", "się", "jest", "nie", "do", "że", "jak", "są", "oraz"]),
+    ("tr", &["ve", "bir", "bu", "için", "ile", "olarak", "çok", "daha", "olan", "gibi", "de"]),
+];
+/// Fewer of them are no sign.
+const SIGN: usize = 3;
+
+/// Whether the text is in a language: by its script, and of Latin ones by its commonest words.
+/// `None` if neither tells.
+pub(super) fn is_kept(language: &str, text: &str) -> Option<bool> {
+    let scripts = languages(text)?;
+    let code = code_of(language)?;
+    if !scripts.iter().any(|name| code_of(name) == Some(code)) {
+        return Some(false);
+    }
+    if scripts != LATIN.languages {
+        return Some(true);
+    }
+    let words: Vec<String> = text
+        .split(|c: char| !c.is_alphabetic())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let count = |common: &[&str]| words.iter().filter(|word| common.contains(&&***word)).count();
+    let counts = COMMON.map(|(code, common)| (code, count(common)));
+    let most = counts.iter().map(|(_, count)| *count).max().filter(|most| *most >= SIGN)?;
+    let (_, own) = counts.iter().find(|(of, _)| *of == code)?;
+    Some(*own == most)
+}
+
+/// The code of a language by its name; `None` if it is none of the table.
+fn code_of(language: &str) -> Option<&'static str> {
+    row(language).map(|(_, [code, ..])| *code)
+}
+
+/// True for a character of a script that sets no words apart.
+pub(super) fn is_unspaced(c: char) -> bool {
+    const THAI: (char, char) = ('\u{0e00}', '\u{0e7f}');
+    HAN.iter().chain([&KANA, &THAI]).any(|&(first, last)| (first..=last).contains(&c))
 }
 
 /// True for languages that are written from right to left.
@@ -112,7 +203,7 @@ impl Script {
 
 #[cfg(test)]
 mod tests {
-    use super::{headings, languages};
+    use super::{headings, is_kept, languages};
 
     #[test]
     fn a_script_names_its_languages() {
@@ -126,10 +217,33 @@ mod tests {
     }
 
     #[test]
-    fn latin_letters_and_a_foreign_word_name_none() {
-        assert_eq!(languages("La historia del café en Colombia"), None);
-        assert_eq!(languages("What the sign 道 means in Taoism"), None);
+    fn latin_letters_leave_their_languages_and_other_scripts_all() {
+        for topic in ["La historia del café en Colombia", "What the sign 道 means in Taoism"] {
+            let languages = languages(topic).unwrap();
+            assert!(languages.contains(&"Spanish") && !languages.contains(&"Chinese"), "{topic}");
+        }
         assert_eq!(languages("2026"), None);
+        assert_eq!(languages("ქართული ენა"), None);
+    }
+
+    #[test]
+    fn a_kept_language_is_told_by_script_and_by_common_words() {
+        let (english, spanish) =
+            ("The loss of the model is low.", "El modelo es una red y los datos.");
+        for (language, text, kept) in [
+            ("English", english, Some(true)),
+            ("English", spanish, Some(false)),
+            ("Spanish", spanish, Some(true)),
+            ("Spanish", english, Some(false)),
+            ("Chinese", "数据很重要。", Some(true)),
+            ("Chinese", english, Some(false)),
+            ("Japanese", "データは重要です。", Some(true)),
+            ("English", "数据很重要。", Some(false)),
+            ("English", "x = 1", None),
+            ("Klingon", english, None),
+        ] {
+            assert_eq!(is_kept(language, text), kept, "{language}: {text}");
+        }
     }
 
     #[test]

@@ -51,6 +51,12 @@ pub(super) fn in_code(text: &str) -> (Vec<bool>, Option<Fence<'_>>) {
     (lines, open)
 }
 
+/// The text without its code blocks, whose lines say nothing when they are joined.
+pub(super) fn prose(text: &str) -> String {
+    let lines = text.lines().zip(in_code(text).0).filter(|(_, in_code)| !in_code);
+    lines.map(|(line, _)| line).collect::<Vec<_>>().join("\n")
+}
+
 /// The level and the text of a `#` heading.
 pub(super) fn atx_heading(line: &str) -> Option<(usize, &str)> {
     let line = unindented(line)?;

@@ -40,6 +40,7 @@
 //!   which are in [`Facts`]. An engine that stops ends the session and makes no gaps.
 
 mod ask;
+pub mod compare;
 mod document;
 mod event;
 pub mod export;
@@ -47,11 +48,13 @@ mod file;
 mod language;
 mod loops;
 mod markdown;
+mod measures;
 mod plan;
 pub mod progress;
 mod prompts;
 mod request;
 pub mod runs;
+mod score;
 mod section;
 mod sentence;
 mod synthesis;
@@ -66,8 +69,10 @@ use crate::engine::{Generate, GenerateError, ModelCard};
 
 pub use event::{Done, Facts, Part, Report, ReportEvent, Tokens};
 pub use file::{DocumentError, check_destination, write_document};
+pub use measures::{Measures, Overall, Structure, measures};
 pub use plan::{Plan, PlanFault, Planned, PlannedSection};
 pub use request::{MAX_SECTIONS, MAX_TOPIC_BYTES, MIN_SECTION_TOKENS, ReportError, ReportRequest};
+pub use score::{Bits, score};
 pub use section::{Outcome, Section, SectionFault};
 pub use tidy::Tidied;
 
@@ -142,7 +147,7 @@ impl Run<'_> {
     /// What writes.
     async fn start(&self, done: &Done) -> Result<ModelCard, ReportError> {
         self.request.check()?;
-        let card = self.card()?;
+        let card = card(self.engine, &self.request.model)?;
         let now = card.fusion.clone();
         if let Some(then) = done.fusion.clone().filter(|then| *then != now) {
             return Err(ReportError::OtherModels { then, now });
@@ -186,18 +191,19 @@ impl Run<'_> {
         Ok(Report { topic, plan, introduction, sections, conclusion, facts })
     }
 
-    fn card(&self) -> Result<ModelCard, ReportError> {
-        let mut cards = self.engine.models();
-        match cards.iter().position(|card| card.name == self.request.model) {
-            Some(at) => Ok(cards.swap_remove(at)),
-            None => Err(ReportError::Plan(GenerateError::UnknownModel {
-                name: self.request.model.clone(),
-                available: cards.into_iter().map(|card| card.name).collect(),
-            })),
-        }
-    }
-
     async fn tell(&self, event: ReportEvent) {
         self.events.send(event).await.expect("the listener outlives the run");
+    }
+}
+
+/// What is asked for by a name.
+fn card(engine: &dyn Generate, model: &str) -> Result<ModelCard, ReportError> {
+    let mut cards = engine.models();
+    match cards.iter().position(|card| card.name == model) {
+        Some(at) => Ok(cards.swap_remove(at)),
+        None => Err(ReportError::Plan(GenerateError::UnknownModel {
+            name: model.to_owned(),
+            available: cards.into_iter().map(|card| card.name).collect(),
+        })),
     }
 }

@@ -70,12 +70,10 @@ pub(super) struct Told<'a> {
     pub(super) retried: Option<&'a SectionFault>,
 }
 
-impl Told<'_> {
-    /// The number of words that fits the budget: English has about 1.3 tokens a word, and lists,
-    /// names and numbers have more. In tens, as people say it.
-    fn words(&self) -> usize {
-        (self.budget * 6 / 100 * 10).max(10)
-    }
+/// The number of words that fits a budget of tokens: English has about 1.3 tokens a word, and
+/// lists, names and numbers have more. In tens, as people say it.
+pub(super) fn words(budget: usize) -> usize {
+    (budget * 6 / 100 * 10).max(10)
 }
 
 /// What the worker of section `index` is told.
@@ -87,7 +85,7 @@ pub(super) fn section(topic: &str, plan: &Plan, index: usize, told: &Told<'_>) -
         language => plan.language.clone(),
         title => plan.title.clone(),
         names,
-        words => told.words(),
+        words => words(told.budget),
         name => own.name.clone(),
         description => own.description.clone(),
         note => told.retried.and_then(SectionFault::note),

@@ -5,7 +5,7 @@ use futures::future::try_join;
 use super::{
     Done, Part, ReportError, Run, Section,
     language::headings,
-    markdown::same_words,
+    markdown::{prose, same_words},
     plan::Plan,
     prompts,
     request::MAX_SECTIONS,
@@ -71,9 +71,10 @@ fn digest(sections: &[Section]) -> Vec<(String, String)> {
 }
 
 fn beginning(text: &str, room: usize) -> String {
+    let text = prose(text);
     let start = &text[..text.floor_char_boundary(room)];
     let start =
-        if start.len() < text.len() { cut_to_sentence(start).unwrap_or(start) } else { text };
+        if start.len() < text.len() { cut_to_sentence(start).unwrap_or(start) } else { &text };
     start.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -89,5 +90,6 @@ mod tests {
         );
         assert_eq!(beginning("数据很重要，而且", 10), "数据很");
         assert_eq!(beginning("Short", 30), "Short");
+        assert_eq!(beginning("Text:\n\n```python\nx = 1\n```\n\nMore.", 40), "Text: More.");
     }
 }

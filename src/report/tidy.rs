@@ -21,7 +21,8 @@ pub struct Tidied {
     pub preambles: usize,
     /// First lines that say the section's or the report's title again.
     pub repeated_headings: usize,
-    /// 1 if the text had other sections of the plan before or after its own, which are left out.
+    /// 1 if the text had other sections of the plan before or after its own, which are left out;
+    /// of an introduction or a conclusion, if it had headings or code after its prose.
     pub overruns: usize,
     /// 1 if the text was cut back to its last whole sentence.
     pub cuts: usize,
@@ -31,6 +32,9 @@ pub struct Tidied {
     pub closed_blocks: usize,
     /// Headings moved to a level below the section's.
     pub fitted_headings: usize,
+    /// Closing fences moved under the opening ones of list items, which they otherwise leave open.
+    #[serde(default)]
+    pub fitted_fences: usize,
 }
 
 /// Where a text belongs.
@@ -49,7 +53,11 @@ pub(super) fn tidy(raw: &str, place: &Place<'_>) -> (String, Tidied) {
     let mut tidied = Tidied::default();
     let mut text = without_wrapping(raw, place, &mut tidied);
     let mut cut_off = place.at_limit;
-    if let Some(own) = own_part(text, place) {
+    let own = match place.index {
+        Some(_) => own_part(text, place),
+        None => leading_prose(text),
+    };
+    if let Some(own) = own {
         tidied.overruns = 1;
         cut_off &= text.ends_with(own);
         text = own;
@@ -68,6 +76,8 @@ pub(super) fn tidy(raw: &str, place: &Place<'_>) -> (String, Tidied) {
         text = format!("{text}\n{fence}");
         tidied.closed_blocks = 1;
     }
+    let (text, fitted) = fit_fences(&text);
+    tidied.fitted_fences = fitted;
     let (text, fitted) = fit_headings(&text);
     tidied.fitted_headings = fitted;
     (text, tidied)
@@ -149,15 +159,17 @@ fn after_preamble(text: &str) -> Option<&str> {
     (is_preamble && !rest.trim().is_empty()).then_some(rest)
 }
 
-/// What follows a first line that is the section's name or the report's title.
+/// What follows a first line that is the section's name or the report's title; an introduction or
+/// a conclusion has no headings of its own at all.
 fn after_repeated_heading<'a>(text: &'a str, place: &Place<'_>) -> Option<&'a str> {
     let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
     let own = [place.name, &place.plan.title];
-    if !own.iter().any(|name| names(line, name)) {
-        return None;
-    }
     // The line under it may make it a heading.
     let (under, after) = rest.split_once('\n').unwrap_or((rest, ""));
+    let is_heading = place.index.is_none() && (atx_heading(line).is_some() || is_bold_line(line));
+    if !is_heading && !own.iter().any(|name| names(line, name)) {
+        return None;
+    }
     Some(if setext_level(under).is_some() { after } else { rest })
 }
 
@@ -193,6 +205,44 @@ fn own_part<'a>(text: &'a str, place: &Place<'_>) -> Option<&'a str> {
     };
     let end = headings.iter().find(|&&(at, _, own)| at > start && !own).map(|&(at, ..)| at);
     (start > 0 || end.is_some()).then(|| text[start..end.unwrap_or(text.len())].trim())
+}
+
+/// The text up to its first heading or code block, if it has any.
+fn leading_prose(text: &str) -> Option<&str> {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if atx_heading(line).is_some() || Fence::opening(line).is_some() {
+            return Some(text[..at].trim());
+        }
+        at += line.len();
+    }
+    None
+}
+
+/// The text with every closing fence as far in as its opening one; says how many moved.
+fn fit_fences(text: &str) -> (String, usize) {
+    let (code, _) = in_code(text);
+    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let (mut lines, mut fitted): (Vec<String>, usize) = (Vec::new(), 0);
+    let mut open: Option<(Fence<'_>, usize)> = None;
+    for (line, in_code) in text.lines().zip(code) {
+        let depth = indentation(line);
+        let moved = match &open {
+            None if in_code => {
+                open = Fence::opening(line).map(|fence| (fence, depth));
+                None
+            }
+            Some((fence, opened)) if fence.closed_by(line) => {
+                let moved = (depth < *opened).then(|| " ".repeat(*opened) + line.trim());
+                open = None;
+                moved
+            }
+            _ => None,
+        };
+        fitted += usize::from(moved.is_some());
+        lines.push(moved.unwrap_or_else(|| line.to_owned()));
+    }
+    (lines.join("\n"), fitted)
 }
 
 fn is_bold_line(line: &str) -> bool {
@@ -369,6 +419,27 @@ mod tests {
     fn an_open_code_block_is_closed_so_that_it_ends_with_its_section() {
         let closed = Tidied { closed_blocks: 1, ..Tidied::default() };
         becomes("Text.\n\n```python\nx = 1", "Text.\n\n```python\nx = 1\n```", closed);
+    }
+
+    #[test]
+    fn a_fence_closes_under_its_opening_so_that_its_list_goes_on() {
+        let fitted = Tidied { fitted_fences: 1, ..Tidied::default() };
+        becomes(
+            "1. One:\n\n   ```python\n   x = 1\n```\n\n2. Two.",
+            "1. One:\n\n   ```python\n   x = 1\n   ```\n\n2. Two.",
+            fitted,
+        );
+    }
+
+    #[test]
+    fn an_introduction_is_its_prose() {
+        let plan = Plan { language: String::new(), title: "Laws".to_owned(), sections: Vec::new() };
+        let place = Place { plan: &plan, name: "Introduction", index: None, at_limit: true };
+        let raw = "### In Short\n\nLaws hold. They matter.\n\n#### More\n\nNo end";
+        let (text, rules) = tidy(raw, &place);
+        assert_eq!(text, "Laws hold. They matter.");
+        assert_eq!(rules, Tidied { repeated_headings: 1, overruns: 1, ..Tidied::default() });
+        assert_eq!(tidy("```python\nx = 1", &place).0, "");
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl ApiError {
             Self::Generate(G::Constraint { .. }) => {
                 (StatusCode::BAD_REQUEST, "invalid_response_format")
             }
+            Self::Generate(G::Budget { .. }) => (StatusCode::BAD_REQUEST, "max_tokens_too_small"),
             Self::Generate(G::Fusion { .. }) => (StatusCode::BAD_REQUEST, "invalid_value"),
             Self::Generate(G::QueueFull { .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded")
@@ -122,6 +123,7 @@ impl ApiError {
                 GenerateError::PromptTooLong { .. } | GenerateError::Template { .. },
             ) => Some("messages"),
             Self::Generate(GenerateError::Constraint { .. }) => Some("response_format"),
+            Self::Generate(GenerateError::Budget { .. }) => Some("max_tokens"),
             Self::Generate(GenerateError::Fusion { param, .. }) => Some(param),
             _ => None,
         }

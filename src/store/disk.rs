@@ -250,9 +250,9 @@ fn read_some(from: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// What a file looked like when its sum was found right.
+/// What a file looked like when its sum was made.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
+pub(super) struct Stamp {
     path: PathBuf,
     size: u64,
     modified_ns: u64,
@@ -260,7 +260,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path, wanted: &ModelFile) -> Option<Self> {
+    pub(super) fn of(path: &Path, wanted: &ModelFile) -> Option<Self> {
         let path = fs::canonicalize(path).ok()?;
         let metadata = fs::metadata(&path).ok()?;
         let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;

@@ -123,6 +123,74 @@ pub enum StoreError {
         /// What happened.
         reason: String,
     },
+    /// Not the name of a repository.
+    #[error(
+        "`hf:{given}` is no repository; write it as hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME:FILE.gguf"
+    )]
+    Address {
+        /// What was written.
+        given: String,
+    },
+    /// The hub shows no such repository.
+    #[error(
+        "the hub has no model `{repo}` at `{revision}` that you may read (status {status}); look \
+         for a slip in the name, or set HF_TOKEN if it is private"
+    )]
+    NoRepository {
+        /// `owner/name`.
+        repo: String,
+        /// A branch, a tag or a commit.
+        revision: String,
+        /// Of HTTP.
+        status: u16,
+    },
+    /// The hub cannot be asked about a repository.
+    #[error("{repo}: {reason}")]
+    Repository {
+        /// `owner/name`.
+        repo: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The repository's files are for some only.
+    #[error(
+        "the files of {repo} are not for everybody; accept its terms on its page, and set HF_TOKEN \
+         to a token of that account"
+    )]
+    Gated {
+        /// `owner/name`.
+        repo: String,
+    },
+    /// The repository has no model that could be loaded.
+    #[error(
+        "{repo} has neither a GGUF file nor `config.json` with `model.safetensors` or its parts; \
+         name a repository with one of them"
+    )]
+    NoWeights {
+        /// `owner/name`.
+        repo: String,
+    },
+    /// The repository has more than one model.
+    #[error(
+        "{repo} has {} GGUF files; name one, as in `hf:{repo}:{}`; there are: {}",
+        files.len(), files[0], files.join(", ")
+    )]
+    SeveralModels {
+        /// `owner/name`.
+        repo: String,
+        /// Their paths, of split ones the first, more than one.
+        files: Vec<String>,
+    },
+    /// The repository has no such file.
+    #[error("{repo} has no GGUF file `{file}`; it has: {}", none_or(known))]
+    NoSuchFile {
+        /// `owner/name`.
+        repo: String,
+        /// The path asked for.
+        file: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
     /// No pip on this machine.
     #[error("no pip was found (tried {tried}); install Python with pip")]
     NoPip {
@@ -155,6 +223,10 @@ pub enum StoreError {
         /// Each source's kind and what happened there, in order.
         failures: Vec<(&'static str, StoreError)>,
     },
+}
+
+fn none_or(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn list(failures: &[(&'static str, StoreError)]) -> String {

@@ -96,7 +96,7 @@ impl Hub {
         {
             return Ok(());
         }
-        let api = self.api(goal).map_err(|error| failed(file, goal, &error))?;
+        let api = self.client(&goal.hub()).map_err(|error| failed(file, goal, &error))?;
         self.check_metadata(&api, file, goal)?;
         let mut tries = 1;
         let path = loop {
@@ -117,8 +117,13 @@ impl Hub {
         check_and_place(goal, &path, progress)
     }
 
-    fn api(&self, goal: &Goal<'_>) -> Result<Api, ApiError> {
-        let mut builder = ApiBuilder::from_cache(Cache::new(goal.hub()))
+    pub(super) fn options(&self) -> &HubOptions {
+        &self.options
+    }
+
+    /// The client, which keeps its files below `cache`.
+    pub(super) fn client(&self, cache: &Path) -> Result<Api, ApiError> {
+        let mut builder = ApiBuilder::from_cache(Cache::new(cache.to_owned()))
             .with_progress(false)
             .with_token(self.options.token.clone());
         if let Some(endpoint) = &self.options.endpoint {

@@ -25,6 +25,7 @@ mod disk;
 mod error;
 mod hub;
 mod manifest;
+mod repository;
 mod wheels;
 
 use std::fs;
@@ -39,6 +40,7 @@ pub use manifest::{
     Content, Existing, HubFile, Manifest, ModelFile, Source, WheelPart, data_sets, find, manifests,
     write,
 };
+pub use repository::{Address, Listed, Repository};
 
 use disk::{Goal, cannot};
 use hub::Hub;
@@ -201,6 +203,14 @@ impl Store {
         Ok(folder)
     }
 
+    /// Looks at a repository of the Hugging Face Hub.
+    ///
+    /// # Errors
+    /// If the hub cannot be reached, or has no such repository for this user.
+    pub fn repository(&self, address: &Address) -> Result<Repository, StoreError> {
+        Repository::ask(&self.hub, address)
+    }
+
     /// A file on this machine as one of a manifest, which says to use it where it lies. It is read
     /// through for its sum.
     pub fn measure(&self, path: &Path, progress: &dyn Progress) -> Result<ModelFile, StoreError> {
@@ -220,6 +230,7 @@ impl Store {
 
     fn ensure_file(&self, goal: &Goal<'_>, progress: &dyn Progress) -> Result<PathBuf, StoreError> {
         let mut failures = Vec::new();
+        let mut refuted = None;
         for (kind, path) in self.places(goal) {
             match disk::verify(&path, goal.wanted, &self.stamps, progress) {
                 Ok(()) => return Ok(path),
@@ -229,7 +240,11 @@ impl Store {
                     }
                     failures.push((kind, error));
                 }
-                // The cache is looked at again under its lock; the hub's cache is not ours.
+                // The cache is looked at again under its lock, but the same bytes not once more.
+                Err(error) if path == goal.path => {
+                    refuted = disk::Stamp::of(&path, goal.wanted).map(|stamp| (stamp, error));
+                }
+                // The hub's cache is not ours.
                 Err(_) => {}
             }
         }
@@ -238,7 +253,12 @@ impl Store {
         let _lock = goal.lock(progress)?;
         if goal.path.exists() {
             // Another process may have brought it while this one waited for the lock.
-            match disk::verify(&goal.path, goal.wanted, &self.stamps, progress) {
+            let now = disk::Stamp::of(&goal.path, goal.wanted);
+            let verified = match refuted {
+                Some((then, error)) if now.as_ref() == Some(&then) => Err(error),
+                _ => disk::verify(&goal.path, goal.wanted, &self.stamps, progress),
+            };
+            match verified {
                 Ok(()) => return Ok(goal.path.clone()),
                 Err(error) => {
                     progress.note(&format!("{error}; removing it"));

@@ -1,5 +1,7 @@
 //! Chat messages: what every member's template is given.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 /// Who says a message.
@@ -41,6 +43,37 @@ pub struct Tool {
     pub description: Option<String>,
     /// The JSON schema of the arguments; `None` for a function without any.
     pub parameters: Option<Value>,
+}
+
+/// Values for a template's own switches, such as Qwen3's `enable_thinking`.
+pub type TemplateArgs = BTreeMap<String, Value>;
+
+/// What templates know everything else by.
+const TAKEN: [&str; 5] = ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token"];
+
+/// The name in `args` that no switch may have, if one has it.
+pub fn taken(args: &TemplateArgs) -> Option<&'static str> {
+    TAKEN.into_iter().find(|name| args.contains_key(*name))
+}
+
+/// All that a template is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Conversation<'a> {
+    pub messages: &'a [Message],
+    /// Functions that the assistant may call. A template that does not know them gets a system
+    /// message and text instead.
+    pub tools: &'a [Tool],
+    /// A switch that the template does not know does nothing; one with a [`taken`] name is not
+    /// seen.
+    pub args: &'a TemplateArgs,
+}
+
+impl<'a> Conversation<'a> {
+    /// Without tools and switches.
+    pub fn new(messages: &'a [Message]) -> Self {
+        static NONE: TemplateArgs = TemplateArgs::new();
+        Self { messages, tools: &[], args: &NONE }
+    }
 }
 
 impl Message {

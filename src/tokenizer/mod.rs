@@ -14,7 +14,8 @@
 //!
 //! The space that some `SentencePiece` models see before a prompt ([`DummySpace`]) is in the ids of
 //! [`Tokenizer::prompt`] and [`Tokenizer::chat`] and in nothing else: a text that is generated
-//! begins with the bytes of its first token.
+//! begins with the bytes of its first token. Where such a model answers that is a space, which the
+//! engine does not show.
 
 use std::{path::Path, time::SystemTime};
 
@@ -45,7 +46,7 @@ pub use spec::{Algorithm, DummySpace, MergePair, SpecToken, TokenRole, Tokenizer
 pub use split::PreTokenizer;
 pub use template::ChatError;
 
-use chat::{Message, Tool};
+use chat::{Conversation, Message};
 use encoder::Encoder;
 use special::{Segment, Specials};
 use template::Template;
@@ -208,6 +209,11 @@ impl Tokenizer {
         &self.algorithm
     }
 
+    /// Whether words, also the first of a text, are seen with a space before them.
+    pub fn has_dummy_space(&self) -> bool {
+        self.dummy_space != DummySpace::Never
+    }
+
     /// Whether conversations can be [rendered](Self::render).
     pub fn has_template(&self) -> bool {
         self.template.is_some()
@@ -253,21 +259,16 @@ impl Tokenizer {
     /// # Errors
     /// If there is no template or it does not take these messages.
     pub fn chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, ChatError> {
-        self.chat_with_tools(messages, &[])
+        self.converse(Conversation::new(messages))
     }
 
-    /// As [`chat`](Self::chat), with functions that the assistant may call. A template that does
-    /// not know them gets a system message and text instead.
+    /// As [`chat`](Self::chat), with tools and switches.
     ///
     /// # Errors
     /// As [`chat`](Self::chat).
-    pub fn chat_with_tools(
-        &self,
-        messages: &[Message],
-        tools: &[Tool],
-    ) -> Result<Vec<TokenId>, ChatError> {
-        let marker = special::marker(messages, tools);
-        let rendered = self.render_marked(messages, tools, marker)?;
+    pub fn converse(&self, conversation: Conversation<'_>) -> Result<Vec<TokenId>, ChatError> {
+        let marker = special::marker(conversation);
+        let rendered = self.render_marked(conversation, marker)?;
         let mut tokens = Vec::new();
         for segment in self.specials.segments(&rendered) {
             match segment {
@@ -286,14 +287,14 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// The text that [`chat`](Self::chat) encodes, to look at: which parts of it are special tokens
-    /// cannot be seen any more.
+    /// The text that [`converse`](Self::converse) encodes, to look at: which parts of it are special
+    /// tokens cannot be seen any more.
     ///
     /// # Errors
     /// As [`chat`](Self::chat).
-    pub fn render(&self, messages: &[Message], tools: &[Tool]) -> Result<String, ChatError> {
-        let marker = special::marker(messages, tools);
-        Ok(self.render_marked(messages, tools, marker)?.replace(marker, ""))
+    pub fn render(&self, conversation: Conversation<'_>) -> Result<String, ChatError> {
+        let marker = special::marker(conversation);
+        Ok(self.render_marked(conversation, marker)?.replace(marker, ""))
     }
 
     /// A text of a prompt, which may be the first in it.
@@ -312,13 +313,15 @@ impl Tokenizer {
 
     fn render_marked(
         &self,
-        messages: &[Message],
-        tools: &[Tool],
+        conversation: Conversation<'_>,
         marker: char,
     ) -> Result<String, ChatError> {
         let template = self.template.as_ref().ok_or(ChatError::NoTemplate)?;
-        let messages = self.specials.broken(messages, marker);
-        template.render(messages, &self.specials.broken_tools(tools, marker), SystemTime::now())
+        let messages = self.specials.broken(conversation.messages, marker);
+        let tools = self.specials.broken_tools(conversation.tools, marker);
+        let args = self.specials.broken_args(conversation.args, marker);
+        let broken = Conversation { messages: &messages, tools: &tools, args: &args };
+        template.render(broken, SystemTime::now())
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::{
     SpecToken, TokenRole,
-    chat::{Message, Role, Tool, ToolCall},
+    chat::{Conversation, Message, Role, TemplateArgs, Tool, ToolCall},
 };
 use crate::vocab::TokenId;
 use serde_json::Value;
@@ -111,6 +111,13 @@ impl Specials {
         tools.iter().map(tool).collect()
     }
 
+    /// The values of a template's switches, likewise; their names are the template's own.
+    pub(super) fn broken_args(&self, args: &TemplateArgs, marker: char) -> TemplateArgs {
+        let broken =
+            |(name, value): (&String, &Value)| (name.clone(), self.broken_json(value, marker));
+        args.iter().map(broken).collect()
+    }
+
     fn broken_json(&self, json: &Value, marker: char) -> Value {
         match json {
             Value::String(text) => Value::String(self.broken_text(text, marker)),
@@ -155,7 +162,8 @@ impl Specials {
 
 /// A character that occurs in none of the messages: one of Unicode's 32 noncharacters that are
 /// free for internal use (U+FDD0 to U+FDEF), or, where a message has them all, a private one.
-pub(super) fn marker(messages: &[Message], tools: &[Tool]) -> char {
+pub(super) fn marker(conversation: Conversation<'_>) -> char {
+    let Conversation { messages, tools, args } = conversation;
     let optional = |text: &Option<String>, c: char| text.as_ref().is_some_and(|t| t.contains(c));
     let json = |value: &Value, c: char| value.to_string().contains(c);
     let call = |call: &ToolCall, c: char| {
@@ -173,7 +181,9 @@ pub(super) fn marker(messages: &[Message], tools: &[Tool]) -> char {
             || tool.parameters.as_ref().is_some_and(|schema| json(schema, c))
     };
     let unused = |&c: &char| {
-        !messages.iter().any(|said| message(said, c)) && !tools.iter().any(|known| tool(known, c))
+        !messages.iter().any(|said| message(said, c))
+            && !tools.iter().any(|known| tool(known, c))
+            && !args.values().any(|value| json(value, c))
     };
     ('\u{FDD0}'..='\u{FDEF}')
         .chain('\u{100000}'..='\u{10FFFD}')
@@ -206,7 +216,7 @@ mod tests {
     fn names_in_user_text_are_broken_up() {
         let user = |content: &str| Message::new(Role::User, content);
         for content in ["<a>", "<a><b>", "<<a>", "ends in <", "ends in <a", "<a><b"] {
-            let marker = marker(&[user(content)], &[]);
+            let marker = marker(Conversation::new(&[user(content)]));
             let broken = &specials().broken(&[user(content)], marker)[0].content;
             assert_eq!(broken.replace(marker, ""), content);
             // The template goes on with whatever would complete the name.
@@ -237,6 +247,6 @@ mod tests {
     fn the_marker_is_a_character_the_messages_have_not() {
         let content: String = ('\u{FDD0}'..='\u{FDEF}').collect();
         let message = Message::new(Role::User, content);
-        assert_eq!(marker(&[message], &[]), '\u{100000}');
+        assert_eq!(marker(Conversation::new(&[message])), '\u{100000}');
     }
 }

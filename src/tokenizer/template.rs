@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{
-    chat::{Message, Role, Tool, ToolCall},
+    chat::{Conversation, Message, Role, ToolCall},
     tools,
 };
 use minijinja::{
@@ -41,22 +41,24 @@ impl Template {
     /// A template that does not know tools, or refuses these calls, is given them as text.
     pub(super) fn render(
         &self,
-        messages: Vec<Message>,
-        tools: &[Tool],
+        conversation: Conversation<'_>,
         now: SystemTime,
     ) -> Result<String, ChatError> {
+        let Conversation { messages, tools, .. } = conversation;
         let has_calls =
             |message: &Message| !message.tool_calls.is_empty() || message.role == Role::Tool;
         if tools.is_empty() && !messages.iter().any(has_calls) {
-            return self.render_plain(&messages, &[], now);
+            return self.render_plain(conversation, now);
         }
         if self.knows_tools(now)? {
-            let rendered = self.render_plain(&messages, tools, now);
+            let rendered = self.render_plain(conversation, now);
             if !matches!(rendered, Err(ChatError::Refused { .. })) {
                 return rendered;
             }
         }
-        self.render_plain(&tools::as_text(messages, tools), &[], now)
+        let messages = tools::as_text(messages.to_vec(), tools);
+        let plain = Conversation { messages: &messages, tools: &[], ..conversation };
+        self.render_plain(plain, now)
     }
 
     fn knows_tools(&self, now: SystemTime) -> Result<bool, ChatError> {
@@ -68,8 +70,7 @@ impl Template {
 
     fn render_plain(
         &self,
-        messages: &[Message],
-        tools: &[Tool],
+        Conversation { messages, tools, args }: Conversation<'_>,
         now: SystemTime,
     ) -> Result<String, ChatError> {
         let messages: Vec<Value> = messages.iter().map(dictionary).collect();
@@ -81,6 +82,7 @@ impl Template {
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
             tools,
+            ..Value::from(Serde(args.clone())),
         };
         environment(now)
             .template_from_str(&self.source)
@@ -266,7 +268,8 @@ mod tests {
             Template { source: source.to_owned(), bos: "<s>".to_owned(), eos: "</s>".to_owned() };
         let message = Message::new(Role::User, " a<b & \"c\" ");
         // 2024-02-29 12:34:56 UTC, a Thursday.
-        template.render(vec![message], &[], UNIX_EPOCH + Duration::from_secs(1_709_210_096))
+        let now = UNIX_EPOCH + Duration::from_secs(1_709_210_096);
+        template.render(Conversation::new(&[message]), now)
     }
 
     #[test]

@@ -4,75 +4,19 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    path::Path,
+    process::Stdio,
 };
 
 use candle_core::quantized::gguf_file::Value;
-use tempfile::TempDir;
 
 use crate::{
     damaged,
+    desk::Desk,
     folder::{self, NAMES},
 };
 
-/// A working directory with a cache of its own, and no default ensemble to be fetched.
-struct Desk {
-    folder: TempDir,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let desk = Self { folder: tempfile::tempdir().unwrap() };
-        desk.write("tutti.toml", "");
-        desk
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.at(name), text).unwrap();
-    }
-
-    /// As `write`, for the model of [`damaged::small`].
-    fn gguf(&self, name: &str) -> PathBuf {
-        let path = self.at(name);
-        let mut tiny = damaged::small();
-        tiny.set("general.name", Value::String("Tiny One".to_owned()));
-        tiny.set("general.license", Value::String("mit".to_owned()));
-        fs::copy(tiny.write().0.path(), &path).unwrap();
-        path
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tutti"));
-        command.args(words).env("TUTTI_CACHE", self.at("cache")).current_dir(self.folder.path());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
-    }
-
-    /// What a command that works writes.
-    fn out(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words:?}: {error}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// What a command that is refused says.
-    fn refusal(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        assert!(!output.status.success(), "{words:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-}
-
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

@@ -13,7 +13,7 @@ use tutti::{
     },
     model::{Device, Pool, Row, Want},
     sampling::{Sampler, SamplingParams},
-    tokenizer::chat::{Message, Role},
+    tokenizer::chat::{Conversation, Message, Role},
     vocab::{Piece, TokenId, UnionId, VocabSummary},
 };
 
@@ -44,7 +44,8 @@ fn ask(question: &str) -> Vec<Message> {
 }
 
 fn start(ensemble: &Ensemble, question: &str, params: &SamplingParams) -> Sequence {
-    let prompts = ensemble.chat_prompts(&ask(question), &[], ensemble.fusion()).unwrap();
+    let prompts =
+        ensemble.chat_prompts(Conversation::new(&ask(question)), ensemble.fusion()).unwrap();
     Sequence::new(ensemble, prompts, params.clone(), None).unwrap()
 }
 
@@ -228,7 +229,7 @@ fn a_schema_holds_on_the_real_pair() {
         "additionalProperties": false,
     });
     let question = ask("The largest city of Japan, as JSON.");
-    let prompts = duet.chat_prompts(&question, &[], duet.fusion()).unwrap();
+    let prompts = duet.chat_prompts(Conversation::new(&question), duet.fusion()).unwrap();
     let constraint = Constraint::JsonSchema(schema.clone());
     let mut sequence = Sequence::new(&duet, prompts, sampled(2), Some(&constraint)).unwrap();
     for _ in 0..80 {

@@ -10,7 +10,7 @@ use tutti::{
     model::{Checkpoint, Decoder, Device, KvFormat, LanguageModel, Pool, Want},
     tokenizer::{
         TokenKind,
-        chat::{Message, Role},
+        chat::{Conversation, Message, Role},
     },
     vocab::TokenId,
 };
@@ -117,7 +117,7 @@ fn a_folder_loads_with_its_own_template_and_stops() {
     let said = [Message::new(Role::User, "hi")];
     let loaded = load_model(folder.path(), &pool(), &Device::default()).unwrap();
     assert_eq!(loaded.model.vocab_size(), 101);
-    assert_eq!(loaded.tokenizer.render(&said, &[]).unwrap(), "<|turn|>old");
+    assert_eq!(loaded.tokenizer.render(Conversation::new(&said)).unwrap(), "<|turn|>old");
     // The model's configuration names 2, as the tokenizer's does.
     assert_eq!(loaded.tokenizer.stops(), [TokenId(2)]);
 
@@ -126,7 +126,7 @@ fn a_folder_loads_with_its_own_template_and_stops() {
     write(&folder, "chat_template.jinja", template);
     write(&folder, "generation_config.json", r#"{ "eos_token_id": [2, 1] }"#);
     let (_, tokenizer) = open_model(folder.path()).unwrap();
-    assert_eq!(tokenizer.render(&said, &[]).unwrap(), "<|turn|>hi");
+    assert_eq!(tokenizer.render(Conversation::new(&said)).unwrap(), "<|turn|>hi");
     assert_eq!(tokenizer.stops(), [TokenId(2), TokenId(1)]);
     assert_eq!(tokenizer.kind(TokenId(1)), Some(&TokenKind::Stop));
     let ids = [0, 3 + u32::from(b'h' - b' '), 3 + u32::from(b'i' - b' ')].map(TokenId);

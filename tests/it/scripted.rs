@@ -8,16 +8,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
 use tutti::engine::{
     Counters, Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation,
     MemberCounters, ModelCard, ModelCounters, Piece, Prompt, UnionId, UnionVocab, Usage,
 };
 
 /// What a scripted generation does next.
+#[derive(Clone)]
 pub(crate) enum Step {
     Send(Event),
     Pause(Duration),
+    /// Waits until all who wait at the barrier are there.
+    Meet(Arc<Barrier>),
     /// Says nothing more until the generation is dropped.
     Hang,
 }
@@ -28,6 +31,7 @@ type Script = dyn Fn(&GenerateRequest) -> Result<Vec<Step>, GenerateError> + Sen
 pub(crate) struct Scripted {
     script: Box<Script>,
     seen: Mutex<Vec<GenerateRequest>>,
+    running: Arc<AtomicUsize>,
     cancelled: Arc<AtomicUsize>,
     union: UnionVocab,
 }
@@ -40,6 +44,7 @@ impl Scripted {
         Arc::new(Self {
             script: Box::new(script),
             seen: Mutex::default(),
+            running: Arc::default(),
             cancelled: Arc::default(),
             union: bytes_only(),
         })
@@ -53,6 +58,11 @@ impl Scripted {
     /// The requests so far.
     pub(crate) fn seen(&self) -> Vec<GenerateRequest> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Generations that have neither ended nor been dropped.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
     }
 
     /// Waits until `count` generations were dropped before their script ended.
@@ -99,7 +109,12 @@ impl Generate for Scripted {
         let steps = (self.script)(&request);
         self.seen.lock().unwrap().push(request);
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(play(steps?, sender, Arc::clone(&self.cancelled)));
+        let (steps, running) = (steps?, Running::begin(&self.running));
+        let cancelled = Arc::clone(&self.cancelled);
+        tokio::spawn(async move {
+            play(steps, sender, cancelled).await;
+            drop(running);
+        });
         Ok(Generation::new(receiver))
     }
 
@@ -132,6 +147,10 @@ async fn play(steps: Vec<Step>, sender: mpsc::Sender<Event>, cancelled: Arc<Atom
                     () = sender.closed() => true,
                 }
             }
+            Step::Meet(barrier) => {
+                barrier.wait().await;
+                false
+            }
             Step::Hang => {
                 sender.closed().await;
                 true
@@ -144,17 +163,35 @@ async fn play(steps: Vec<Step>, sender: mpsc::Sender<Event>, cancelled: Arc<Atom
     }
 }
 
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Prompt tokens of every scripted generation.
+pub(crate) const PROMPT_TOKENS: usize = 7;
+
 pub(crate) fn started() -> Step {
-    Step::Send(Event::Started { prompt_tokens: 7 })
+    Step::Send(Event::Started { prompt_tokens: PROMPT_TOKENS })
 }
 
 pub(crate) fn text(text: &str) -> Step {
     Step::Send(Event::text(text, 1))
 }
 
-/// After `tokens` fused steps on a prompt of 7 tokens.
+/// After `tokens` fused steps.
 pub(crate) fn finished(reason: FinishReason, tokens: usize) -> Step {
-    let usage = Usage { prompt_tokens: 7, completion_tokens: tokens, gated: None };
+    let usage = Usage { prompt_tokens: PROMPT_TOKENS, completion_tokens: tokens, gated: None };
     Step::Send(Event::Finished { reason, usage })
 }
 

@@ -9,7 +9,7 @@ use tutti::{
     gguf::Gguf,
     tokenizer::{
         Algorithm, DummySpace, Encoded, SpecToken, TokenKind, TokenRole, Tokenizer, TokenizerSpec,
-        chat::{Message, Role},
+        chat::{Conversation, Message, Role},
     },
     vocab::{Piece, TokenId, UnionVocab, VocabSummary},
 };
@@ -91,7 +91,11 @@ fn templates_of_other_families_are_rendered_as_by_jinja2() {
         let messages: Vec<Message> =
             case["messages"].as_array().unwrap().iter().map(message).collect();
         let model = case["model"].as_str().unwrap();
-        assert_eq!(FAMILIES[model].render(&messages, &[]).unwrap(), case["prompt"], "{model}");
+        assert_eq!(
+            FAMILIES[model].render(Conversation::new(&messages)).unwrap(),
+            case["prompt"],
+            "{model}"
+        );
     }
 }
 

@@ -11,4 +11,5 @@ mod responses;
 mod routes;
 mod socket;
 mod streams;
+mod switches;
 mod tools;

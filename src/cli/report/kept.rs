@@ -7,23 +7,30 @@ use std::{
 };
 
 use tutti::report::{
-    self, Outcome, Part,
+    self, Outcome, Part, compare,
     export::Format,
     runs::{Run, Runs, State},
 };
 
-use super::{WHOLE, write::exit_code};
+use super::{
+    WHOLE,
+    write::{comparison_code, exit_code},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct ExportArgs {
     /// A report's id, or the beginning of it
     id: String,
-    /// md, html or json [default: what the file's name says, else md]
+    /// md, html, json, docx or pdf [default: what the file's name says, else md]
     #[arg(long)]
     format: Option<Format>,
-    /// The document to write, `-` for the standard output [default: report.FORMAT]
+    /// The document to write, `-` for the standard output [default: report.FORMAT,
+    /// comparison.FORMAT]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// The whole comparison that the report belongs to, as html or json
+    #[arg(long)]
+    compare: bool,
 }
 
 pub(super) fn list(runs: &Runs) -> anyhow::Result<u8> {
@@ -44,6 +51,10 @@ pub(super) fn show(runs: &Runs, id: &str) -> anyhow::Result<u8> {
     writeln!(out, "state    {}, begun {}", word(summary.state), age(summary.created))?;
     writeln!(out, "topic    {}", one_line(&request.topic))?;
     writeln!(out, "model    {}, seed {}", request.model, request.sampling.seed)?;
+    if let Some(first) = &summary.comparison {
+        let of = if *first == summary.id { "its members" } else { first };
+        writeln!(out, "compared with {of}")?;
+    }
     if let Ok(report) = run.report() {
         let (tokens, seconds) = (report.facts.usage.completion_tokens, report.facts.seconds);
         let rate = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
@@ -82,22 +93,30 @@ fn parts(run: &Run, out: &mut impl Write) -> io::Result<()> {
 }
 
 pub(super) fn export(runs: &Runs, args: &ExportArgs) -> anyhow::Result<u8> {
-    let report = runs.load(&args.id)?.report()?;
     let format = match (args.format, &args.out) {
         (Some(format), _) => format,
         (None, Some(out)) if out != Path::new("-") => Format::of(out)?,
+        _ if args.compare => Format::Html,
         _ => Format::Md,
     };
-    let default = || format!("report.{}", format.extension()).into();
+    let (name, document, code) = if args.compare {
+        let run = runs.load(&args.id)?.summary;
+        let comparison = compare::load(runs, run.comparison.as_ref().unwrap_or(&run.id))?;
+        ("comparison", format.comparison(&comparison)?, comparison_code(&comparison))
+    } else {
+        let report = runs.load(&args.id)?.report()?;
+        ("report", format.document(&report)?, exit_code(&report))
+    };
+    let default = || format!("{name}.{}", format.extension()).into();
     let out = args.out.clone().unwrap_or_else(default);
     if out == Path::new("-") {
-        io::stdout().write_all(&format.document(&report)?)?;
+        io::stdout().write_all(&document)?;
     } else {
         report::check_destination(&out)?;
-        report::write_document(&out, &format.document(&report)?)?;
+        report::write_document(&out, &document)?;
         writeln!(io::stdout(), "{}", out.display())?;
     }
-    Ok(exit_code(&report))
+    Ok(code)
 }
 
 fn word(state: State) -> &'static str {

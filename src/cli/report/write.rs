@@ -15,9 +15,10 @@ use tutti::{
     engine::Engine,
     report::{
         self, MAX_SECTIONS, Plan, Report, ReportEvent, ReportRequest,
+        compare::{self, Compared, Comparison, Happens, Written},
         export::Format,
         progress::Progress,
-        runs::{Runs, Session, SessionError},
+        runs::{Runs, Session},
     },
     sampling::SamplingParams,
     store::Bars,
@@ -50,6 +51,9 @@ pub(crate) struct NewArgs {
     /// An ensemble, or one model alone [default: the configuration's]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// Write it with the ensemble and with each of its members on the same plan, side by side
+    #[arg(long, conflicts_with = "plan_only")]
+    compare: bool,
 }
 
 #[derive(clap::Args)]
@@ -62,10 +66,11 @@ pub(crate) struct ResumeArgs {
 
 #[derive(clap::Args)]
 struct Output {
-    /// The document to write, as .md, .html or .json; one that is there is replaced
-    /// when the new one is complete
-    #[arg(long, value_name = "FILE", default_value = "report.md")]
-    out: PathBuf,
+    /// The document to write, as .md, .html, .json, .docx or .pdf (a comparison: .html or .json);
+    /// one that is there is replaced when the new one is complete [default: report.md,
+    /// comparison.html]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Do not show how the report comes along
     #[arg(long, short)]
     quiet: bool,
@@ -89,8 +94,14 @@ pub(super) fn new(config: &Config, args: NewArgs) -> anyhow::Result<u8> {
     };
     // All that can be refused is refused before anything is fetched or loaded.
     request.check()?;
-    args.output.check()?;
+    args.output.check(args.compare)?;
     let runs = super::runs(config)?;
+    if args.compare {
+        let models = compared(config, &request.model)?;
+        let engine = load::engine(config, &models, &Bars::stderr())?;
+        let id = runs.begin_comparison(request)?.id().to_owned();
+        return compare(&runs, &id, engine, &args.output);
+    }
     let engine = load::engine(config, &[&request.model], &Bars::stderr())?;
     let session = runs.begin(request)?;
     if args.plan_only {
@@ -101,7 +112,14 @@ pub(super) fn new(config: &Config, args: NewArgs) -> anyhow::Result<u8> {
 }
 
 pub(super) fn resume(config: &Config, runs: &Runs, args: &ResumeArgs) -> anyhow::Result<u8> {
-    args.output.check()?;
+    let run = runs.load(&args.id)?.summary;
+    let is_compared = run.comparison.as_ref() == Some(&run.id);
+    args.output.check(is_compared)?;
+    if is_compared {
+        let models = compared(config, &run.model)?;
+        let engine = load::engine(config, &models, &Bars::stderr())?;
+        return compare(runs, &run.id, engine, &args.output);
+    }
     // Taken before the models are loaded, so that nobody loads them in vain.
     let session = runs.resume(&args.id)?;
     let engine = load::engine(config, &[&session.request().model], &Bars::stderr())?;
@@ -121,11 +139,40 @@ fn write(session: Session, engine: Engine, output: &Output) -> anyhow::Result<u8
         Ok(report) => report,
         Err(signal) => return interrupted(&id, signal),
     };
-    report::write_document(&output.out, &output.format()?.document(&report)?)?;
-    if !output.json {
-        writeln!(io::stdout(), "{}", output.out.display())?;
-    }
+    output.write(&output.format(false)?.document(&report)?, false)?;
     Ok(exit_code(&report))
+}
+
+/// Writes what is not done of a comparison, and its document.
+fn compare(runs: &Runs, id: &str, engine: Engine, output: &Output) -> anyhow::Result<u8> {
+    let mut view = View::Nothing;
+    let mut writer = String::new();
+    let mut listener = |happens: Happens<'_>| match happens {
+        Happens::Begins { model, id } => {
+            view = output.view(&format!("{id} by {model}"));
+            model.clone_into(&mut writer);
+        }
+        Happens::Report(event) => view.show_by(event, &writer),
+        Happens::Scores { model } if !output.quiet && !output.json => {
+            tell(&format!("{model} reads what the others wrote"));
+        }
+        Happens::Scores { .. } => {}
+    };
+    let work = compare::compare(Arc::new(engine), runs, id, &mut listener);
+    let comparison = match until_signal(work)? {
+        Ok(comparison) => comparison,
+        Err(signal) => return interrupted(id, signal),
+    };
+    output.write(&output.format(true)?.comparison(&comparison)?, true)?;
+    Ok(comparison_code(&comparison))
+}
+
+/// The names of what a comparison needs; refused for a model alone before anything is loaded.
+fn compared<'a>(config: &'a Config, model: &'a str) -> anyhow::Result<Vec<&'a str>> {
+    let names = load::with_members(config, model);
+    let members: Vec<String> = names[1..].iter().map(|&name| name.to_owned()).collect();
+    compare::compared_models(model, &members)?;
+    Ok(names)
 }
 
 /// Only plans, and prints the plan.
@@ -146,8 +193,8 @@ fn plan(session: Session, engine: Engine, output: &Output) -> anyhow::Result<u8>
 }
 
 /// The work's result, or the exit code of the signal that ended it.
-fn until_signal<T>(
-    work: impl Future<Output = Result<T, SessionError>>,
+fn until_signal<T, E: std::error::Error + Send + Sync + 'static>(
+    work: impl Future<Output = Result<T, E>>,
 ) -> anyhow::Result<Result<T, u8>> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
@@ -170,14 +217,41 @@ pub(super) fn exit_code(report: &Report) -> u8 {
     if report.parts().any(|part| part.gap().is_some()) { WITH_GAPS } else { WHOLE }
 }
 
+/// A model that could write no report leaves a gap in the comparison.
+pub(super) fn comparison_code(comparison: &Comparison) -> u8 {
+    let code = |entry: &Compared| match &entry.outcome {
+        Written::Report(judged) => exit_code(&judged.report),
+        Written::Failed { .. } => WITH_GAPS,
+    };
+    comparison.entries.iter().map(code).max().unwrap_or(WHOLE)
+}
+
 impl Output {
-    fn check(&self) -> anyhow::Result<()> {
-        self.format()?;
-        Ok(report::check_destination(&self.out)?)
+    fn check(&self, is_comparison: bool) -> anyhow::Result<()> {
+        self.format(is_comparison)?.check()?;
+        Ok(report::check_destination(self.file(is_comparison))?)
     }
 
-    fn format(&self) -> anyhow::Result<Format> {
-        Ok(Format::of(&self.out)?)
+    fn file(&self, is_comparison: bool) -> &Path {
+        let usual = if is_comparison { "comparison.html" } else { "report.md" };
+        self.out.as_deref().unwrap_or(Path::new(usual))
+    }
+
+    fn format(&self, is_comparison: bool) -> anyhow::Result<Format> {
+        let format = Format::of(self.file(is_comparison))?;
+        if is_comparison {
+            format.check_comparison()?;
+        }
+        Ok(format)
+    }
+
+    fn write(&self, document: &[u8], is_comparison: bool) -> anyhow::Result<()> {
+        let file = self.file(is_comparison);
+        report::write_document(file, document)?;
+        if !self.json {
+            writeln!(io::stdout(), "{}", file.display())?;
+        }
+        Ok(())
     }
 
     fn view(&self, id: &str) -> View {
@@ -208,13 +282,31 @@ impl View {
         match self {
             Self::Nothing => {}
             Self::Progress(progress) => progress.observe(event),
-            Self::Json => {
-                let line = serde_json::to_string(event).expect("an event's keys are strings");
-                // A report is not given up because nobody reads its events; it is kept.
-                let _ = writeln!(io::stdout(), "{line}");
-            }
+            Self::Json => line(event),
         }
     }
+
+    /// Shows an event of one of several reports.
+    fn show_by(&mut self, event: &ReportEvent, model: &str) {
+        match self {
+            Self::Json => line(&By { model, event }),
+            view => view.show(event),
+        }
+    }
+}
+
+/// An event and whose it is.
+#[derive(serde::Serialize)]
+struct By<'a> {
+    model: &'a str,
+    #[serde(flatten)]
+    event: &'a ReportEvent,
+}
+
+fn line(event: &impl serde::Serialize) {
+    let line = serde_json::to_string(event).expect("an event's keys are strings");
+    // A report is not given up because nobody reads its events; it is kept.
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 fn read_plan(file: &Path) -> anyhow::Result<Plan> {

@@ -118,6 +118,28 @@ fn who_foresees_the_text_gains_weight_within_the_bounds() {
 }
 
 #[test]
+fn what_is_told_of_a_piece_has_the_weights_of_its_place() {
+    for weights in FOLLOWING {
+        let ensemble = following(two(3), weights);
+        let mut sequence =
+            Sequence::new(&ensemble, prompts(&ensemble, "ab c abc. a b"), sampled(3), None)
+                .unwrap();
+        sequence.tell(Logprobs { members: true, ..Logprobs::default() });
+        let mut moved = 0;
+        for _ in 0..20 {
+            if choose(&ensemble, &mut sequence) == ensemble.union().end() {
+                break;
+            }
+            let score = sequence.take_score().unwrap();
+            let mixed = score.members.iter().map(|vote| vote.weight * vote.probability.unwrap());
+            assert!((mixed.sum::<f32>().ln() - score.logprob.unwrap()).abs() < 1e-4);
+            moved += usize::from((score.members[0].weight - 0.6).abs() > 1e-3);
+        }
+        assert!(moved > 3, "{moved}");
+    }
+}
+
+#[test]
 fn followed_sequences_stepped_together_write_what_each_writes_alone() {
     let names = ["a.", "c c.", "b ab.", "c b. ab c abc"];
     for weights in FOLLOWING {

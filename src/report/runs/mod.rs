@@ -8,6 +8,7 @@
 //! Knows nothing of models. A [`Runs`] opens a connection for each thing it is asked, so it can
 //! be shared and copied freely.
 
+mod comparison;
 mod schema;
 mod session;
 
@@ -80,6 +81,8 @@ pub struct Summary {
     pub model: String,
     /// Once there is a plan.
     pub title: Option<String>,
+    /// The run that it is compared with; itself if that is the one whose plan the others share.
+    pub comparison: Option<String>,
 }
 
 /// A run as it is kept.
@@ -129,14 +132,24 @@ impl Runs {
 
     /// Keeps a new run and takes it.
     pub fn begin(&self, request: ReportRequest) -> Result<Session, RunsError> {
+        self.insert(request, Place::Alone)
+    }
+
+    fn insert(&self, request: ReportRequest, place: Place<'_>) -> Result<Session, RunsError> {
         let db = self.connect()?;
         let json = serde_json::to_string(&request).expect("a request's keys are strings");
         loop {
             let id = new_id();
             let lock = self.lock(&id)?;
+            let comparison = match place {
+                Place::Alone => None,
+                Place::First => Some(id.as_str()),
+                Place::With(first) => Some(first),
+            };
             let inserted = db.execute(
-                "INSERT OR IGNORE INTO run (id, created, request, state) VALUES (?1, ?2, ?3, 'open')",
-                params![id, to_millis(SystemTime::now()), json],
+                "INSERT OR IGNORE INTO run (id, created, request, state, comparison)
+                 VALUES (?1, ?2, ?3, 'open', ?4)",
+                params![id, to_millis(SystemTime::now()), json, comparison],
             );
             if inserted.map_err(|source| self.broken(source))? == 1 {
                 return Ok(Session::new(self.clone(), db, (id, lock), request, Done::default()));
@@ -268,7 +281,7 @@ impl Runs {
     }
 
     fn open_kept(&self, kept: Kept) -> Result<(Summary, ReportRequest), RunsError> {
-        let Kept { id, created, request, state, title } = kept;
+        let Kept { id, created, request, state, title, comparison } = kept;
         let request: ReportRequest = self.parse(&id, &request)?;
         let state = match state.as_str() {
             "finished" => State::Finished,
@@ -279,7 +292,7 @@ impl Runs {
         };
         let (topic, model) = (request.topic.clone(), request.model.clone());
         let created = from_millis(created);
-        Ok((Summary { id, state, created, topic, model, title }, request))
+        Ok((Summary { id, state, created, topic, model, title, comparison }, request))
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, id: &str, json: &str) -> Result<T, RunsError> {
@@ -359,6 +372,17 @@ struct Kept {
     request: String,
     state: String,
     title: Option<String>,
+    comparison: Option<String>,
+}
+
+/// Where a new run belongs.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Alone,
+    /// The first of a comparison.
+    First,
+    /// In the comparison of this run.
+    With(&'a str),
 }
 
 fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
@@ -368,6 +392,7 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
         request: row.get("request")?,
         state: row.get("state")?,
         title: row.get("title")?,
+        comparison: row.get("comparison")?,
     })
 }
 

@@ -7,7 +7,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::RunsError;
 
 /// What makes version `n + 1` of version `n`; never changed, only added to.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE run (
         id      TEXT PRIMARY KEY,
         created INTEGER NOT NULL,   -- Unix milliseconds
@@ -23,7 +24,18 @@ const STEPS: [&str; 1] = ["
         body   TEXT NOT NULL,       -- JSON
         PRIMARY KEY (run, number)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    -- The run whose plan this one shares, to be compared with it; its own id for that run itself.
+    ALTER TABLE run ADD COLUMN comparison TEXT REFERENCES run ON DELETE SET NULL;
+    CREATE TABLE score (
+        run   TEXT NOT NULL REFERENCES run ON DELETE CASCADE,
+        model TEXT NOT NULL,        -- that finds the run's texts so probable
+        body  TEXT NOT NULL,        -- JSON
+        PRIMARY KEY (run, model)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Brings the file to the newest version. Several processes may try at once.
 pub(super) fn migrate(db: &mut Connection, file: &Path) -> Result<(), RunsError> {

@@ -14,9 +14,12 @@ use crate::{
         body::JsonBody,
         openapi::{both, both_parts},
         tools::{Toolbox, WireChoice, WireTool},
-        wire::{Fields, GUIDED_TWICE, ResponseFormat, Rest, StreamOptions, at_least, ignored},
+        wire::{
+            Fields, GUIDED_TWICE, ResponseFormat, Rest, StreamOptions, at_least, ignored,
+            template_args,
+        },
     },
-    tokenizer::chat::Message,
+    tokenizer::chat::{Message, TemplateArgs},
 };
 
 /// As OpenAI's API has it.
@@ -42,6 +45,8 @@ struct ChatFields {
     tools: Option<Vec<WireTool>>,
     tool_choice: Option<WireChoice>,
     parallel_tool_calls: Option<bool>,
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Option<TemplateArgs>,
     #[serde(flatten)]
     #[schema(ignore)]
     rest: Rest,
@@ -96,7 +101,8 @@ impl ChatRequest {
         let constraint = toolbox.calls.constraint().or(format).or(common.constraint);
         let logprobs = logprobs(self.chat.logprobs, self.chat.top_logprobs, common.attribution)?;
         let messages = check_messages(messages)?;
-        let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone() };
+        let template_args = template_args(self.chat.chat_template_kwargs)?;
+        let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone(), template_args };
         Ok(Question {
             logprobs: logprobs.is_some(),
             generate: GenerateRequest {

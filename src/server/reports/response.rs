@@ -41,7 +41,8 @@ enum Status {
 }
 
 impl WireSummary {
-    pub(super) fn new(Summary { id, state, created, topic, model, title }: Summary) -> Self {
+    pub(super) fn new(summary: Summary) -> Self {
+        let Summary { id, state, created, topic, model, title, comparison: _ } = summary;
         let since = created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let status = Status::Kept(state);
         Self { id, object: "report", created: since.as_secs(), status, model, topic, title }

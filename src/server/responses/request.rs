@@ -15,8 +15,9 @@ use crate::{
         body::JsonBody,
         openapi::{both, both_parts},
         tools::{Toolbox, WireChoice, WireFunction},
-        wire::{Fields, Rest, any_object, at_least, ignored, schema_of},
+        wire::{Fields, Rest, any_object, at_least, ignored, schema_of, template_args},
     },
+    tokenizer::chat::TemplateArgs,
 };
 
 /// The body of `POST /v1/responses`. A field that is null is as one left out.
@@ -37,6 +38,8 @@ struct OwnFields {
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
     parallel_tool_calls: Option<bool>,
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Option<TemplateArgs>,
     metadata: Option<Value>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -107,7 +110,8 @@ impl ResponsesRequest {
         let constraint = toolbox.calls.constraint().or(format).or(common.constraint);
         let input = input.ok_or(ApiError::Missing { param: "input" })?;
         let messages = input.check(instructions.as_deref())?;
-        let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone() };
+        let template_args = template_args(self.own.chat_template_kwargs)?;
+        let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone(), template_args };
         Ok(Question {
             stream: common.stream.is_some(),
             echo: Echo {

@@ -35,6 +35,8 @@ pub(in crate::server) struct Fields {
     seed: Option<i64>,
     #[schema(minimum = 1, maximum = 128)]
     n: Option<i64>,
+    /// A text under a constraint is whole within them, or the request is refused with
+    /// `max_tokens_too_small`.
     #[schema(minimum = 0)]
     pub(in crate::server) max_tokens: Option<i64>,
     #[schema(minimum = 0)]

@@ -10,7 +10,11 @@ use axum::{http::HeaderName, response::Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::engine::{FinishReason, Usage};
+use super::ApiError;
+use crate::{
+    engine::{FinishReason, Usage},
+    tokenizer::chat::{self, TemplateArgs},
+};
 
 pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
 pub(super) use fields::{Fields, StreamOptions, at_least};
@@ -27,6 +31,18 @@ pub(super) fn naming(ignored: &[String], mut answer: Response) -> Response {
         answer.headers_mut().insert(IGNORED_PARAMS, names);
     }
     answer
+}
+
+/// `chat_template_kwargs`, as vLLM and llama.cpp name it: switches of the members' own templates.
+pub(super) fn template_args(args: Option<TemplateArgs>) -> Result<TemplateArgs, ApiError> {
+    let args = args.unwrap_or_default();
+    match chat::taken(&args) {
+        Some(name) => {
+            let reason = "is no switch of a template; leave it out";
+            Err(ApiError::invalid(format!("chat_template_kwargs.{name}"), reason))
+        }
+        None => Ok(args),
+    }
 }
 
 /// Tokens, as chats and completions tell them.

@@ -75,3 +75,107 @@ fn a_plan_that_is_none_says_what_is_wrong_with_it() {
         assert!(code == 1 && told.contains(why), "{plan}: {told}");
     }
 }
+
+#[cfg(unix)]
+mod printing {
+    use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+
+    use tutti::report::runs::Runs;
+
+    use super::*;
+    use crate::report::{request, with_sections};
+
+    impl Desk {
+        /// A finished report's id.
+        async fn finished(&self) -> String {
+            let session =
+                Runs::open(&self.0.path().join("kept")).unwrap().begin(request()).unwrap();
+            let id = session.id().to_owned();
+            session
+                .write(Arc::clone(&with_sections(|_, _| None)) as _, &mut |_, _| ())
+                .await
+                .unwrap();
+            id
+        }
+
+        /// A program of this name that does this, and nothing else on the path but the system's.
+        fn program(&self, name: &str, script: &str) {
+            let folder = self.0.path().join("bin");
+            fs::create_dir_all(&folder).unwrap();
+            let file = folder.join(name);
+            fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+
+        /// The exit code and the standard error of an export as PDF.
+        fn print(&self, id: &str) -> (i32, String) {
+            let (bin, temporary) = (self.0.path().join("bin"), self.0.path().join("temporary"));
+            fs::create_dir_all(&temporary).unwrap();
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_tutti"))
+                .current_dir(self.0.path())
+                .env("PATH", bin)
+                .env("TMPDIR", &temporary)
+                .args(["report", "export", id, "--out", "out.pdf"])
+                .output()
+                .unwrap();
+            assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "files are left");
+            (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+        }
+
+        fn pdf(&self) -> String {
+            fs::read_to_string(self.0.path().join("out.pdf")).unwrap()
+        }
+    }
+
+    /// Puts the page it is given where the PDF is asked for.
+    const CHROMIUM: &str = "[ \"$1\" = --version ] && exit
+for a; do case $a in --print-to-pdf=*) pdf=${a#*=};; --*) ;; *) page=$a;; esac; done
+printf '%%PDF-' >$pdf; while read -r line; do echo \"$line\"; done <$page >>$pdf";
+
+    #[tokio::test]
+    async fn a_pdf_is_the_page_as_the_first_printer_prints_it() {
+        let desk = Desk::new();
+        let id = desk.finished().await;
+        desk.program("google-chrome", CHROMIUM);
+        desk.program("weasyprint", "exit 1");
+        let (code, told) = desk.print(&id);
+        assert_eq!(code, 0, "{told}");
+        assert!(desk.pdf().starts_with("%PDF-<!doctype html>"), "{}", desk.pdf());
+    }
+
+    #[tokio::test]
+    async fn weasyprint_will_do() {
+        let desk = Desk::new();
+        let id = desk.finished().await;
+        desk.program("weasyprint", "[ \"$1\" = --version ] || printf '%%PDF-%s' \"$1\" >$2");
+        assert_eq!(desk.print(&id).0, 0);
+        assert!(Path::new(desk.pdf().strip_prefix("%PDF-").unwrap()).ends_with("report.html"));
+    }
+
+    #[tokio::test]
+    async fn a_browser_that_cannot_confine_itself_is_asked_without() {
+        let desk = Desk::new();
+        let id = desk.finished().await;
+        let refuses = format!(
+            "case \"$*\" in --version|*--no-sandbox*) ;; \
+             *) echo 'Running as root without --no-sandbox is not supported.' >&2; exit 1;; esac\n{CHROMIUM}"
+        );
+        desk.program("chromium", &refuses);
+        let (code, told) = desk.print(&id);
+        assert_eq!(code, 0, "{told}");
+    }
+
+    #[tokio::test]
+    async fn without_a_printer_it_says_what_to_install_and_leaves_the_old_file() {
+        let desk = Desk::new();
+        let id = desk.finished().await;
+        fs::write(desk.0.path().join("out.pdf"), "old").unwrap();
+        let (code, told) = desk.print(&id);
+        assert!(code == 1 && told.contains("install chromium"), "{code} {told}");
+        // One that is there and prints nothing says why.
+        desk.program("chromium", "[ \"$1\" = --version ] || { echo 'no fonts' >&2; exit 3; }");
+        let (code, told) = desk.print(&id);
+        assert!(code == 1 && told.contains("chromium printed nothing: no fonts"), "{told}");
+        assert_eq!(desk.pdf(), "old");
+    }
+}

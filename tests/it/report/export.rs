@@ -4,9 +4,8 @@ use serde_json::Value;
 use tutti::report::{Done, Plan, PlannedSection, Report, ReportRequest, export::Format, write};
 
 use super::{
-    is_synthesis, own_section, plan_of, request,
-    scripted::{Act, Scripted},
-    text_on, with_sections, written,
+    acts::{Act, acting},
+    is_synthesis, own_section, plan_of, request, text_on, with_sections, written,
 };
 
 /// A report whose only section says `text`.
@@ -20,7 +19,7 @@ async fn saying(text: &str) -> Report {
         }],
     };
     let text = text.to_owned();
-    let engine = Scripted::new(move |_, _| Act::say(text.clone()));
+    let engine = acting(move |_, _| Act::say(text.clone()));
     let request = ReportRequest { plan: Some(plan), ..request() };
     write(engine, &request, Done::default(), &mut |_| ()).await.unwrap()
 }
@@ -41,8 +40,8 @@ async fn the_front_matter_is_yaml_without_times() {
         "title: \"Scaling Laws\"",
         "topic: \"Create a report on LLM scaling laws\"",
         "model: \"duet\"",
-        "members: [\"first\", \"second\"]",
-        "fusion: \"first + second, rule mean\"",
+        "members: [\"alpha\", \"beta\"]",
+        "fusion: \"alpha + beta, rule mean\"",
         "seed: 7",
         "sections: 3",
         "missing: 0",
@@ -54,7 +53,7 @@ async fn the_front_matter_is_yaml_without_times() {
 
 #[tokio::test]
 async fn the_contents_lead_to_every_part_once() {
-    let engine = Scripted::new(|_, request| {
+    let engine = acting(|_, request| {
         if request.constraint.is_some() {
             Act::say(plan_of(&["What's new?", "Conclusions", "C [x] 数据"]).to_string())
         } else {
@@ -81,7 +80,7 @@ async fn the_contents_lead_to_every_part_once() {
 
 #[tokio::test]
 async fn a_plan_with_its_own_introduction_gets_no_second_one() {
-    let engine = Scripted::new(|_, request| {
+    let engine = acting(|_, request| {
         if request.constraint.is_some() {
             Act::say(plan_of(&["Introduction to it", "Data", "Conclusions"]).to_string())
         } else {
@@ -142,9 +141,76 @@ async fn the_json_has_everything_and_reads_back() {
 #[test]
 fn a_format_is_told_by_the_files_name() {
     let of = |name: &str| Format::of(std::path::Path::new(name));
-    assert_eq!(of("a/report"), Ok(Format::Md));
-    assert_eq!(of("report.HTML"), Ok(Format::Html));
-    assert_eq!(of("x.markdown"), Ok(Format::Md));
+    assert_eq!(of("a/report").unwrap(), Format::Md);
+    assert_eq!(of("report.HTML").unwrap(), Format::Html);
+    assert_eq!(of("x.markdown").unwrap(), Format::Md);
+    assert_eq!(of("x.docx").unwrap(), Format::Docx);
     let refused = of("report.odt").unwrap_err().to_string();
-    assert!(refused.contains("`odt`") && refused.contains("md, html, json"), "{refused}");
+    assert!(
+        refused.contains("`odt`") && refused.contains("md, html, json, docx, pdf"),
+        "{refused}"
+    );
+}
+
+/// A part of a Word document.
+fn part(docx: &[u8], name: &str) -> String {
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(docx)).unwrap();
+    std::io::read_to_string(archive.by_name(name).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_word_document_has_what_markdown_says() {
+    let report = saying(
+        "Some **bold** and *both **of*** them, ~~gone~~ `code` &amp; <b>html</b>\u{1}.\n\n\
+         ## Below\n\n- one\n- two\n  1. deep\n\n     more of it\n\n7. seven\n\n> said\n\n\
+         ```python\nx = 1\n    y\tz\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n\
+         [web](https://example.com/?a=1&b=2) [bad](javascript:alert(1)) ![pic](https://example.com/p)",
+    )
+    .await;
+    let docx = Format::Docx.document(&report).unwrap();
+    let document = part(&docx, "word/document.xml");
+    for (style, text) in [
+        ("Title", "Things &lt;to&gt; &quot;know&quot;"),
+        ("Heading1", "This &amp; that"),
+        ("Heading2", "Below"),
+        ("Quote", "said"),
+        ("CodeBlock", "x = 1"),
+    ] {
+        let paragraph = document
+            .split("</w:p>")
+            .find(|paragraph| paragraph.contains(&format!("<w:pStyle w:val=\"{style}\" />")));
+        let paragraph = paragraph.unwrap_or_else(|| panic!("no {style} in {document}"));
+        assert!(paragraph.contains(&format!(">{text}<")), "{style}: {paragraph}");
+    }
+    let run = |text: &str| {
+        let runs = document.split("</w:r>").find(|run| run.ends_with(&format!(">{text}</w:t>")));
+        runs.unwrap_or_else(|| panic!("no {text} in {document}")).rsplit_once("<w:r>").unwrap().1
+    };
+    assert!(run("bold").contains("<w:b />") && !run("bold").contains("<w:i />"));
+    assert!(run("of").contains("<w:b />") && run("of").contains("<w:i />"));
+    assert!(run("gone").contains("<w:strike />"));
+    assert!(run("code").contains("<w:rStyle w:val=\"Code\" />"));
+    assert!(document.contains("&lt;b&gt;") && !document.contains('\u{1}'));
+    assert!(document.contains("    y    z"));
+    assert_eq!((document.matches("<w:tbl>").count(), document.matches("<w:tc>").count()), (1, 4));
+    // Two items, one nested, one of another list: four marks of three lists.
+    assert_eq!(document.matches("<w:numPr>").count(), 4);
+    let numberings = part(&docx, "word/numbering.xml");
+    assert!(numberings.contains("<w:startOverride w:val=\"7\" />"), "{numberings}");
+    let links = part(&docx, "word/_rels/document.xml.rels");
+    assert!(links.contains("Target=\"https://example.com/?a=1&amp;b=2\""), "{links}");
+    assert!(links.contains("Target=\"https://example.com/p\"") && !links.contains("alert"));
+    assert_eq!(document.matches("<w:hyperlink ").count(), 2);
+}
+
+#[tokio::test]
+async fn a_word_document_shows_gaps_and_leads_from_its_contents_to_every_part() {
+    let engine = with_sections(|name, _| (name == "Data").then(|| Act::say("")));
+    let document =
+        part(&Format::Docx.document(&written(&engine).await).unwrap(), "word/document.xml");
+    for number in 1..=5 {
+        assert!(document.contains(&format!("w:anchor=\"part_{number}\"")), "{document}");
+        assert!(document.contains(&format!("w:name=\"part_{number}\"")), "{document}");
+    }
+    assert!(document.contains("This section could not be written: the models wrote no text."));
 }

@@ -20,15 +20,17 @@ use tutti::{
     tokenizer::chat::Role,
 };
 
+pub(crate) mod acts;
 mod command;
+mod compare;
 mod export;
 mod file;
 mod plan;
 mod progress;
 mod runs;
-pub(crate) mod scripted;
 
-use scripted::{Act, PROMPT_TOKENS, Scripted, last_message};
+use crate::scripted::{PROMPT_TOKENS, Scripted};
+use acts::{Act, acting, last_message};
 
 const TOPIC: &str = "Create a report on LLM scaling laws";
 
@@ -90,7 +92,7 @@ fn with_sections(
     section: impl Fn(&str, bool) -> Option<Act> + Send + Sync + 'static,
 ) -> Arc<Scripted> {
     let seen = Mutex::new(Vec::new());
-    Scripted::new(move |_, request| {
+    acting(move |_, request| {
         if is_plan(request) {
             return good_plan();
         }
@@ -184,9 +186,9 @@ async fn the_facts_are_those_of_all_generations() {
     let usage =
         Tokens { prompt_tokens: 6 * PROMPT_TOKENS, completion_tokens: told + 6, gated: None };
     assert_eq!(report.facts.usage, usage);
-    assert_eq!(report.facts.members, ["first", "second"]);
+    assert_eq!(report.facts.members, ["alpha", "beta"]);
     let closing = closing(&report);
-    let start = format!("*Written by `duet` (`first`, `second`), seed 7: {} tokens.*\n", told + 6);
+    let start = format!("*Written by `duet` (`alpha`, `beta`), seed 7: {} tokens.*\n", told + 6);
     assert_eq!(closing, start);
 }
 
@@ -203,7 +205,7 @@ async fn the_workers_write_at_the_same_time() {
 #[tokio::test]
 async fn a_seeded_report_asks_the_same_whatever_the_timing() {
     let sorted = |engine: &Scripted| {
-        let mut asked: Vec<_> = engine.asked().iter().map(|r| format!("{r:?}")).collect();
+        let mut asked: Vec<_> = engine.seen().iter().map(|r| format!("{r:?}")).collect();
         asked.sort();
         asked
     };
@@ -214,7 +216,7 @@ async fn a_seeded_report_asks_the_same_whatever_the_timing() {
     });
     assert_eq!(body(&written(&quick).await), body(&written(&slow).await));
     assert_eq!(sorted(&quick), sorted(&slow));
-    let mut seeds: Vec<_> = quick.asked().iter().map(|r| r.sampling.seed).collect();
+    let mut seeds: Vec<_> = quick.seen().iter().map(|r| r.sampling.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
     assert_eq!(seeds.len(), 6, "each generation draws its own");
@@ -223,14 +225,14 @@ async fn a_seeded_report_asks_the_same_whatever_the_timing() {
     let mut reseeded = request();
     reseeded.sampling.seed = 8;
     run(&other, reseeded).await.0.unwrap();
-    assert!(other.asked().iter().all(|request| !seeds.contains(&request.sampling.seed)));
+    assert!(other.seen().iter().all(|request| !seeds.contains(&request.sampling.seed)));
 }
 
 #[tokio::test]
 async fn the_plans_schema_is_one_and_accepts_what_the_planner_is_shown() {
     let engine = with_sections(|_, _| None);
     written(&engine).await;
-    let asked = engine.asked();
+    let asked = engine.seen();
     let Some(Constraint::JsonSchema(schema)) = &asked[0].constraint else { panic!("no schema") };
     assert!(jsonschema::meta::is_valid(schema));
     let schema = jsonschema::validator_for(schema).unwrap();
@@ -255,7 +257,7 @@ async fn the_plans_schema_is_one_and_accepts_what_the_planner_is_shown() {
 async fn the_plans_grammar_takes_a_plan_on_one_line_and_no_runaway_white_space() {
     let engine = with_sections(|_, _| None);
     written(&engine).await;
-    let Some(Constraint::JsonSchema(schema)) = &engine.asked()[0].constraint else {
+    let Some(Constraint::JsonSchema(schema)) = &engine.seen()[0].constraint else {
         panic!("no schema")
     };
     let bytes = ApproximateTokEnv::single_byte_env();
@@ -269,7 +271,7 @@ async fn the_plans_grammar_takes_a_plan_on_one_line_and_no_runaway_white_space()
     let plan = |name: &str| {
         let section = format!(r#"{{"name": "{name}", "description": "b"}}"#);
         format!(
-            r#"{{"language": "中文", "title": "数据", "sections": [{section}, {section}, {section}]}}"#
+            r#"{{"language": "English", "title": "数据", "sections": [{section}, {section}, {section}]}}"#
         )
     };
     assert!(takes(&plan(r#"a \"b\""#)));
@@ -280,12 +282,12 @@ async fn the_plans_grammar_takes_a_plan_on_one_line_and_no_runaway_white_space()
 
 #[tokio::test]
 async fn the_number_of_sections_asked_for_is_exact_in_the_schema() {
-    let engine = Scripted::new(|_, request| {
+    let engine = acting(|_, request| {
         if is_plan(request) { Act::say(plan_of(&["One"]).to_string()) } else { text_on(request) }
     });
     let request = ReportRequest { sections: Some(1), ..request() };
     run(&engine, request).await.0.unwrap();
-    let asked = engine.asked();
+    let asked = engine.seen();
     let Some(Constraint::JsonSchema(schema)) = &asked[0].constraint else { panic!("no schema") };
     assert_eq!(schema["properties"]["sections"]["minItems"], 1);
     assert_eq!(schema["properties"]["sections"]["maxItems"], 1);
@@ -306,14 +308,14 @@ async fn a_bad_plan_is_asked_for_again_naming_what_was_wrong() {
         ),
     ];
     for (bad, fault) in cases {
-        let engine = Scripted::new(move |number, request| match number {
+        let engine = acting(move |number, request| match number {
             0 => Act::say(bad.clone()),
             1 => good_plan(),
             _ => text_on(request),
         });
         let (report, events) = run(&engine, request()).await;
         assert_eq!(report.unwrap().plan.sections[0].name, "Origins");
-        let asked = engine.asked();
+        let asked = engine.seen();
         assert!(last_message(&asked[1]).contains(&fault.to_string()));
         assert_ne!(asked[0].sampling.seed, asked[1].sampling.seed);
         assert!(events.contains(&ReportEvent::PlanRefused { fault: fault.clone() }));
@@ -328,7 +330,7 @@ async fn a_bad_plan_is_asked_for_again_naming_what_was_wrong() {
 
 #[tokio::test]
 async fn what_is_no_plan_is_asked_for_again() {
-    let engine = Scripted::new(|number, request| match number {
+    let engine = acting(|number, request| match number {
         0 => Act::say("Here is my plan"),
         1 => good_plan(),
         _ => text_on(request),
@@ -343,7 +345,7 @@ async fn what_is_no_plan_is_asked_for_again() {
 
 #[tokio::test]
 async fn two_bad_plans_make_one_of_their_usable_sections() {
-    let engine = Scripted::new(|number, request| match number {
+    let engine = acting(|number, request| match number {
         0 => Act::say(plan_of(&["Data", "Costs", "DATA"]).to_string()),
         1 => Act::say(plan_of(&["Limits", "limits", "Data"]).to_string()),
         _ => text_on(request),
@@ -357,30 +359,30 @@ async fn two_bad_plans_make_one_of_their_usable_sections() {
 
 #[tokio::test]
 async fn two_plans_without_enough_sections_are_an_error() {
-    let engine = Scripted::new(|_, _| Act::say(plan_of(&["Data", "data", "DATA"]).to_string()));
+    let engine = acting(|_, _| Act::say(plan_of(&["Data", "data", "DATA"]).to_string()));
     let (report, events) = run(&engine, request()).await;
     let fault = PlanFault::Duplicate { name: "data".to_owned() };
     let error = ReportError::UnusablePlan { fault, asked: 5 };
     assert_eq!(report.unwrap_err(), error);
     let reason = error.to_string();
     assert_eq!(events.last(), Some(&ReportEvent::Failed { reason }));
-    assert_eq!(engine.asked().len(), 5);
+    assert_eq!(engine.seen().len(), 5);
 }
 
 #[tokio::test]
 async fn a_plan_that_does_not_end_names_its_budget() {
-    let engine = Scripted::new(|_, _| Act::Say("{\"language\"".to_owned(), FinishReason::Length));
+    let engine = acting(|_, _| Act::Say("{\"language\"".to_owned(), FinishReason::Length));
     let request = ReportRequest { plan_max_tokens: Some(300), ..request() };
     let error = run(&engine, request).await.0.unwrap_err();
     assert!(error.to_string().contains("did not end within 300 tokens"), "{error}");
-    assert!(engine.asked().iter().all(|asked| asked.stop.max_tokens == Some(300)));
+    assert!(engine.seen().iter().all(|asked| asked.stop.max_tokens == Some(300)));
 }
 
 #[tokio::test]
 async fn an_engine_that_fails_the_planner_fails_the_report() {
     let stopped = ReportError::Stopped;
     for act in [Act::SayThenDie("{".to_owned()), Act::Refuse(GenerateError::Stopped)] {
-        let engine = Scripted::new(move |_, _| act.clone());
+        let engine = acting(move |_, _| act.clone());
         assert_eq!(run(&engine, request()).await.0.unwrap_err(), stopped);
     }
 }
@@ -388,7 +390,7 @@ async fn an_engine_that_fails_the_planner_fails_the_report() {
 #[tokio::test]
 async fn a_section_that_goes_wrong_is_written_again_with_another_seed() {
     let failed =
-        GenerateError::Member { member: "second".to_owned(), reason: "no memory".to_owned() };
+        GenerateError::Member { member: "beta".to_owned(), reason: "no memory".to_owned() };
     let cases = [
         (
             Act::SayThenFail("Half of".to_owned(), failed.clone()),
@@ -414,7 +416,7 @@ async fn a_section_that_goes_wrong_is_written_again_with_another_seed() {
             events
                 .contains(&ReportEvent::SectionRetried { part: Part::Section { index: 1 }, fault })
         );
-        let mut asked = engine.asked();
+        let mut asked = engine.seen();
         asked.retain(|request| is_of(request, "Data"));
         assert_eq!(asked.len(), 2);
         assert_ne!(asked[0].sampling.seed, asked[1].sampling.seed);
@@ -431,7 +433,7 @@ async fn a_section_that_loops_is_cancelled_and_told_so() {
     let report = written(&engine).await;
     assert_eq!(report.sections[1].retried, Some(SectionFault::Loops));
     assert!(matches!(report.sections[1].outcome, Outcome::Written { .. }));
-    let asked = engine.asked();
+    let asked = engine.seen();
     let again = asked.iter().filter(|r| is_of(r, "Data")).nth(1).unwrap();
     assert!(last_message(again).contains("repeated itself"));
 }
@@ -440,14 +442,14 @@ async fn a_section_that_loops_is_cancelled_and_told_so() {
 async fn a_section_that_fails_twice_is_a_visible_gap() {
     let engine = with_sections(|name, _| {
         let error =
-            GenerateError::Member { member: "second".to_owned(), reason: "no\nmemory".to_owned() };
+            GenerateError::Member { member: "beta".to_owned(), reason: "no\nmemory".to_owned() };
         (name == "Data").then_some(Act::SayThenFail("Some".to_owned(), error))
     });
     let report = written(&engine).await;
     assert_eq!(
         body(&report),
         "# Scaling Laws\n\n## Origins\n\nWhat is known of Origins.\n\n## Data\n\n\
-         > This section could not be written: `second` failed: no memory.\n\n\
+         > This section could not be written: `beta` failed: no memory.\n\n\
          ## Limits\n\nWhat is known of Limits.\n"
     );
     assert!(closing(&report).contains("1 part written again. 1 part missing."));
@@ -487,7 +489,7 @@ async fn dropping_the_report_cancels_all_its_generations() {
     let request = request();
     let writing = write(Arc::clone(&engine) as _, &request, Done::default(), &mut ignore);
     let waited = tokio::time::timeout(Duration::from_millis(50), writing).await;
-    assert!(waited.is_err() && engine.asked().len() == 4);
+    assert!(waited.is_err() && engine.seen().len() == 4);
     tokio::time::timeout(Duration::from_secs(20), async {
         while engine.running() > 0 {
             tokio::task::yield_now().await;
@@ -529,14 +531,17 @@ async fn a_topic_in_any_script_reaches_the_models_and_the_document_whole() {
         ("قوانين التحجيم للنماذج اللغوية", "Arabic", "قوانين التحجيم", "البيانات"),
     ] {
         let plan = json!({"language": language, "title": title, "sections": [{"name": name, "description": ""}]});
-        let engine = Scripted::new(move |_, request| {
-            if is_plan(request) { Act::say(plan.to_string()) } else { text_on(request) }
-        });
+        let engine =
+            acting(
+                move |_, request| {
+                    if is_plan(request) { Act::say(plan.to_string()) } else { text_on(request) }
+                },
+            );
         let request = ReportRequest { topic: topic.to_owned(), sections: Some(1), ..request() };
         let report = run(&engine, request).await.0.unwrap();
         let expected = format!("# {title}\n\n## {name}\n\nWhat is known of {name}.\n");
         assert_eq!(body(&report), expected);
-        let asked = engine.asked();
+        let asked = engine.seen();
         assert!(asked.iter().all(|asked| last_message(asked).contains(topic)));
         assert!(last_message(&asked[1]).contains(&format!("Write in {language}.")));
         // The planner cannot take the topic for English.
@@ -566,7 +571,7 @@ async fn a_request_that_cannot_be_met_asks_nobody() {
             ReportRequest { model: "trio".to_owned(), ..request() },
             ReportError::Plan(GenerateError::UnknownModel {
                 name: "trio".to_owned(),
-                available: vec!["duet".to_owned(), "first".to_owned()],
+                available: ["duet", "alpha", "beta"].map(str::to_owned).to_vec(),
             }),
         ),
     ];
@@ -575,12 +580,12 @@ async fn a_request_that_cannot_be_met_asks_nobody() {
         assert_eq!(result.unwrap_err(), expected);
         assert_eq!(events, [ReportEvent::Failed { reason: expected.to_string() }]);
     }
-    assert!(engine.asked().is_empty());
+    assert!(engine.seen().is_empty());
 }
 
 #[tokio::test]
 async fn the_prompts_are_those_of_the_snapshot() {
-    let engine = Scripted::new(|number, request| match number {
+    let engine = acting(|number, request| match number {
         0 => Act::say(plan_of(&["Data", "data", "End"]).to_string()),
         1 => good_plan(),
         _ if is_of(request, "Data") && !last_message(request).contains("empty") => Act::say(""),
@@ -588,7 +593,7 @@ async fn the_prompts_are_those_of_the_snapshot() {
     });
     written(&engine).await;
     let mut shown = String::new();
-    for request in engine.asked() {
+    for request in engine.seen() {
         let Prompt::Chat { messages, .. } = &request.prompt else { panic!("no chat") };
         for message in messages {
             shown += &format!("<{:?}>\n{}\n", message.role, message.content);
@@ -602,7 +607,7 @@ async fn the_prompts_are_those_of_the_snapshot() {
 async fn the_workers_prompts_differ_only_at_their_end() {
     let engine = with_sections(|_, _| None);
     written(&engine).await;
-    let asked = engine.asked();
+    let asked = engine.seen();
     let heads: Vec<_> = asked
         .iter()
         .filter(|request| !is_plan(request) && !is_synthesis(request))

@@ -10,12 +10,13 @@ use tutti::{
     },
 };
 
+use crate::scripted::Scripted;
+
 use super::{
+    acts::{Act, acting, last_message},
     closing, is_plan, plan_of,
     progress::Screen,
-    request, run,
-    scripted::{Act, Scripted, last_message},
-    text_on,
+    request, run, text_on,
 };
 
 /// Sections as the planner names those a plan lacks.
@@ -29,7 +30,7 @@ fn exactly(sections: usize) -> ReportRequest {
 
 /// A planner that answers these, in order, the last one again and again.
 fn planner(answers: Vec<Act>) -> std::sync::Arc<Scripted> {
-    Scripted::new(move |number, request| {
+    acting(move |number, request| {
         if is_plan(request) {
             answers[number.min(answers.len() - 1)].clone()
         } else {
@@ -69,7 +70,7 @@ async fn the_sections_that_a_mended_plan_lacks_are_asked_for() {
     assert_eq!(names(planned), ["Data", "Costs", "Limits", "Origins", "Models", "Ethics"]);
     assert!(planned.mended && planned.short_of.is_none());
     assert!(!closing(&report.unwrap()).contains("could be planned"));
-    let asked = engine.asked();
+    let asked = engine.seen();
     assert_eq!(asked.iter().filter(|request| is_plan(request)).count(), 5);
     for (number, lacking) in [(2, 4), (3, 3), (4, 3)] {
         let Some(Constraint::JsonSchema(schema)) = &asked[number].constraint else {
@@ -96,14 +97,14 @@ async fn a_plan_filled_up_draws_every_seed_once() {
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let bad = plan(&["Data"; MAX_SECTIONS]);
     let fill = [bad.clone(), bad, more(&["Data"]), more(&["Data"]), more(&names[1..])];
-    let engine = Scripted::new(move |number, request| {
+    let engine = acting(move |number, request| {
         // Every section is written twice.
         if is_plan(request) { fill[number].clone() } else { Act::say("") }
     });
     let (report, events) = run(&engine, exactly(MAX_SECTIONS)).await;
     assert!(matches!(report, Err(ReportError::NothingWritten { .. })));
     assert_eq!(planned(&events).plan.sections.len(), MAX_SECTIONS);
-    let mut seeds: Vec<_> = engine.asked().iter().map(|r| r.sampling.seed).collect();
+    let mut seeds: Vec<_> = engine.seen().iter().map(|r| r.sampling.seed).collect();
     assert_eq!(seeds.len(), 5 + 2 * MAX_SECTIONS);
     seeds.sort_unstable();
     seeds.dedup();
@@ -123,7 +124,7 @@ async fn fewer_sections_than_asked_for_are_written_and_told() {
     assert_eq!((planned(&events).short_of, report.facts.short_of), (Some(4), Some(4)));
     let told = "Only 2 of the 4 sections asked for could be planned.";
     assert!(closing(&report).contains(told), "{}", closing(&report));
-    assert_eq!(engine.asked().iter().filter(|request| is_plan(request)).count(), 5);
+    assert_eq!(engine.seen().iter().filter(|request| is_plan(request)).count(), 5);
     let screen = Screen::default();
     let mut progress = Progress::lines(screen.clone());
     events.iter().for_each(|event| progress.observe(event));
@@ -168,7 +169,7 @@ async fn the_example_handed_in_as_the_plan_is_refused() {
         let engine = planner(vec![Act::say(bad.to_string()), good]);
         let (report, events) = run(&engine, request()).await;
         let fault = PlanFault::Copied { text: text.to_owned() };
-        assert!(last_message(&engine.asked()[1]).contains(&fault.to_string()));
+        assert!(last_message(&engine.seen()[1]).contains(&fault.to_string()));
         assert_eq!(planned(&events).refused, Some(fault));
         assert_eq!(report.unwrap().plan.title, "Scaling Laws");
     }
@@ -182,7 +183,7 @@ async fn a_planner_that_only_hands_in_the_example_has_its_sections_left_out() {
     let (report, events) = run(&engine, ReportRequest { topic: "x".to_owned(), ..request() }).await;
     assert_eq!(report.unwrap().plan.title, "x");
     assert_eq!(names(planned(&events)), ["Data", "Costs", "End"]);
-    assert!(!last_message(&engine.asked()[2]).contains("Tea"));
+    assert!(!last_message(&engine.seen()[2]).contains("Tea"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tutti::{
     sampling::SamplingParams,
 };
 
-use super::scripted::{Act, Scripted, last_message};
+use super::acts::{Act, acting, last_message};
 
 /// All that was ever drawn.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,7 @@ impl TermLike for Screen {
 
 /// A report whose second section is a gap, shown by `progress`.
 async fn show(mut progress: Progress) {
-    let engine = Scripted::new(|number, request| match number {
+    let engine = acting(|number, request| match number {
         0 => Act::say("no plan"),
         1 => Act::say(
             r#"{"language": "English", "title": "Scaling Laws", "sections": [{"name": "数据", "description": ""},
@@ -85,7 +85,7 @@ async fn show(mut progress: Progress) {
         ),
         _ if last_message(request).contains("section \"Limits\"") => {
             Act::Refuse(GenerateError::Member {
-                member: "first".to_owned(),
+                member: "alpha".to_owned(),
                 reason: "no memory".to_owned(),
             })
         }
@@ -93,7 +93,7 @@ async fn show(mut progress: Progress) {
     });
     let request = ReportRequest {
         topic: "scaling laws".to_owned(),
-        model: "first".to_owned(),
+        model: "alpha".to_owned(),
         sections: Some(2),
         plan: None,
         max_tokens: 32,
@@ -115,14 +115,14 @@ async fn lines_tell_the_plan_and_how_each_section_ended() {
         "plan: Scaling Laws, ",
         "  1. 数据\n  2. Limits\n",
         "section 1: at most 32 tokens\n",
-        "section 2: again, as `first` failed: no memory\n",
+        "section 2: again, as `alpha` failed: no memory\n",
     ] {
         let at = rest.find(line).unwrap_or_else(|| panic!("no {line:?} in {rest}"));
         rest = &rest[at + line.len()..];
     }
     for line in [
         "\nsection 1, 数据: done, 4 tokens in ",
-        "\nsection 2, Limits: missing, as `first` failed: no memory, 0 tokens in ",
+        "\nsection 2, Limits: missing, as `alpha` failed: no memory, 0 tokens in ",
         "\nreport: ",
     ] {
         assert!(shown.contains(line), "no {line:?} in {shown}");
@@ -146,6 +146,6 @@ async fn bars_show_every_section_with_tokens_and_speed() {
     assert!(line("Scaling Laws", "2 sections"), "{shown}");
     assert!(line(" 1. 数据", "   3/32 tokens"), "{shown}");
     assert!(line(" 1. 数据", "tokens/s done"), "{shown}");
-    assert!(line(" 2. Limits", "   0/32 tokens 0.0 tokens/s missing, as `first`"), "{shown}");
+    assert!(line(" 2. Limits", "   0/32 tokens 0.0 tokens/s missing, as `alpha`"), "{shown}");
     assert!(line("Report", "4 of 4 parts"), "{shown}");
 }

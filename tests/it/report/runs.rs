@@ -12,15 +12,16 @@ use tutti::{
     },
 };
 
+use crate::scripted::Scripted;
+
 use super::{
-    good_plan, is_plan, is_synthesis, last_message, own_section, request,
-    scripted::{Act, Scripted},
-    text_on,
+    acts::{Act, acting, last_message},
+    good_plan, is_plan, is_synthesis, own_section, request, text_on,
 };
 
 /// Every text depends on the seed, one section is written twice, one ends at its budget.
 fn seeded() -> Arc<Scripted> {
-    Scripted::new(|_, request| {
+    acting(|_, request| {
         if is_plan(request) {
             return good_plan();
         }
@@ -60,7 +61,7 @@ fn cut_after(folder: &Path, id: &str, count: u64) -> String {
     let cut = format!("{id}x{count}");
     let db = Connection::open(folder.join("reports.db")).unwrap();
     db.execute(
-        "INSERT INTO run SELECT ?1, created, request, 'open', NULL FROM run WHERE id = ?2",
+        "INSERT INTO run SELECT ?1, created, request, 'open', NULL, NULL FROM run WHERE id = ?2",
         [&cut, id],
     )
     .unwrap();
@@ -96,8 +97,8 @@ async fn a_run_resumed_after_any_event_gives_the_undisturbed_document_and_repeat
         assert_eq!(report.markdown(), expected, "after {count} events");
         assert_eq!(runs.load(&cut).unwrap().report().unwrap().markdown(), expected);
         // Five parts, of which one is written twice, and the plan.
-        let asked: BTreeSet<_> = engine.asked().iter().map(shown).collect();
-        assert_eq!(asked.len(), engine.asked().len());
+        let asked: BTreeSet<_> = engine.seen().iter().map(shown).collect();
+        assert_eq!(asked.len(), engine.seen().len());
         let twice = kept.done.parts().any(|(_, part)| part.retried.is_some());
         let plan = usize::from(kept.done.planned().is_none());
         assert_eq!(asked.len(), plan + 6 - done - usize::from(twice), "after {count} events");
@@ -169,7 +170,7 @@ async fn a_failed_run_keeps_what_it_has_and_can_be_tried_again() {
     let runs = open(folder.path());
     let session = runs.begin(request()).unwrap();
     let id = session.id().to_owned();
-    let stops = Scripted::new(|_, request| {
+    let stops = acting(|_, request| {
         if is_plan(request) {
             good_plan()
         } else if own_section(request) == "Limits" {
@@ -192,12 +193,12 @@ async fn a_failed_run_keeps_what_it_has_and_can_be_tried_again() {
 
 #[tokio::test]
 async fn a_gap_that_the_engine_is_to_blame_for_is_written_when_the_run_goes_on() {
-    let failed = || GenerateError::Member { member: "first".into(), reason: "no memory".into() };
+    let failed = || GenerateError::Member { member: "alpha".into(), reason: "no memory".into() };
     let folder = tempfile::tempdir().unwrap();
     let runs = open(folder.path());
     let session = runs.begin(request()).unwrap();
     let id = session.id().to_owned();
-    let fails = Scripted::new(move |_, request| match () {
+    let fails = acting(move |_, request| match () {
         () if is_plan(request) => good_plan(),
         () => Act::Refuse(failed()),
     });
@@ -215,7 +216,7 @@ async fn a_plan_alone_is_kept_and_gone_on_with() {
     let id = session.id().to_owned();
     let engine = seeded();
     let planned = session.plan(Arc::clone(&engine) as _, &mut |_, _| ()).await.unwrap();
-    assert_eq!((planned.plan.title.as_str(), engine.asked().len()), ("Scaling Laws", 1));
+    assert_eq!((planned.plan.title.as_str(), engine.seen().len()), ("Scaling Laws", 1));
     assert_eq!(runs.list().unwrap()[0].title.as_deref(), Some("Scaling Laws"));
     let report = runs.resume(&id).unwrap().write(seeded(), &mut |_, _| ()).await.unwrap();
     let expected = undisturbed().await;
@@ -284,5 +285,5 @@ async fn a_run_is_not_gone_on_with_by_models_that_are_set_otherwise() {
         panic!("{error}")
     };
     assert!(then.ends_with("rule max") && now.ends_with("rule mean"));
-    assert!(engine.asked().is_empty());
+    assert!(engine.seen().is_empty());
 }

@@ -1,13 +1,19 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tutti::{
     constrain::Constraint,
-    engine::{FinishReason, GenerateRequest, Prompt, StopConditions},
+    engine::{EngineConfig, FinishReason, GenerateRequest, Prompt, StopConditions},
     sampling::SamplingParams,
+    server::router,
     tokenizer::chat::Role,
 };
 
 use super::client::{app, chat, config, post};
-use crate::scripted::{Scripted, finished, started, text};
+use crate::{
+    engine,
+    scripted::{Scripted, finished, started, text},
+};
 
 /// The request that reaches the engine when `fields` are sent.
 async fn reaching(fields: Value) -> GenerateRequest {
@@ -177,6 +183,33 @@ async fn response_formats_are_constraints() {
     ] {
         let request = reaching(json!({ "response_format": format })).await;
         assert_eq!(request.constraint, expected.map(Constraint::JsonSchema));
+    }
+}
+
+#[tokio::test]
+async fn a_schema_is_closed_within_max_tokens_or_refused() {
+    let app = router(Arc::new(engine::engine(EngineConfig::default())), config());
+    let schema = json!({ "type": "array", "items": { "enum": [1, 2] }, "minItems": 3 });
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
+    for max_tokens in 1..20 {
+        for name in ["max_tokens", "max_completion_tokens"] {
+            let messages = json!([{ "role": "user", "content": "ab" }]);
+            let fields = json!({
+                name: max_tokens, "response_format": format, "model": "duo", "messages": messages,
+            });
+            let reply = post(app.clone(), &chat(fields)).await;
+            if max_tokens < 7 {
+                let expected = (400, "max_tokens_too_small".to_owned(), json!("max_tokens"));
+                assert_eq!(reply.refusal(), expected);
+                assert!(reply.message().contains("needs 7"), "{}", reply.message());
+                continue;
+            }
+            let choice = &reply.json()["choices"][0];
+            assert_eq!(choice["finish_reason"], "stop");
+            let content = choice["message"]["content"].as_str().unwrap();
+            let items: Vec<u32> = serde_json::from_str(content).unwrap();
+            assert!(items.len() >= 3 && items.iter().all(|&item| item < 3), "{content}");
+        }
     }
 }
 

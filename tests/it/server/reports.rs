@@ -11,9 +11,8 @@ use tutti::{
 
 use super::client::{Reply, config, get, send};
 use crate::report::{
-    good_plan, is_plan, is_synthesis, own_section,
-    scripted::{Act, Scripted},
-    text_on,
+    acts::{Act, acting},
+    good_plan, is_plan, is_synthesis, own_section, text_on,
 };
 
 struct Desk {
@@ -24,7 +23,7 @@ struct Desk {
 impl Desk {
     /// Sections of these names never end by themselves.
     fn new(hanging: &'static [&'static str]) -> Self {
-        let engine = Scripted::new(move |_, request| {
+        let engine = acting(move |_, request| {
             if is_plan(request) {
                 good_plan()
             } else if !is_synthesis(request) && hanging.contains(&own_section(request)) {
@@ -184,7 +183,7 @@ async fn what_cannot_be_a_report_is_refused_with_its_field() {
 
 #[tokio::test]
 async fn a_server_that_keeps_no_reports_has_no_routes_for_them() {
-    let engine = Scripted::new(|_, request| text_on(request));
+    let engine = acting(|_, request| text_on(request));
     let router = router(engine, config());
     assert_eq!(get(router, "/v1/reports").await.refusal().1, "unknown_url");
 }

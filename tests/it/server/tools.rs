@@ -158,7 +158,7 @@ async fn calls_and_results_of_the_history_reach_the_templates() {
         { "role": "tool", "tool_call_id": "call_1", "content": [{ "type": "text", "text": "sun" }] },
     ]);
     post(app(&engine), &chat(json!({ "messages": messages, "tools": tools() }))).await;
-    let Prompt::Chat { messages, tools } = &engine.seen()[0].prompt else { panic!("a chat") };
+    let Prompt::Chat { messages, tools, .. } = &engine.seen()[0].prompt else { panic!("a chat") };
     let expected = ToolCall {
         id: "call_1".to_owned(),
         name: "weather".to_owned(),

@@ -110,10 +110,12 @@ impl Bench {
 struct Told {
     notes: Mutex<Vec<String>>,
     reached: Mutex<Vec<u64>>,
+    tasks: Mutex<Vec<String>>,
 }
 
 impl Progress for Told {
-    fn started(&self, _: &str, _: u64) {
+    fn started(&self, task: &str, _: u64) {
+        self.tasks.lock().unwrap().push(task.to_owned());
         self.reached.lock().unwrap().clear();
     }
 
@@ -221,6 +223,9 @@ fn a_damaged_file_of_the_cache_is_fetched_again() {
     let path = bench.store(bench.options()).ensure(&manifest, &told).unwrap();
     assert_eq!(fs::read(path).unwrap(), bytes(100));
     assert!(told.notes()[0].contains("tiny.bin"), "{:?}", told.notes());
+    let tasks = told.tasks.lock().unwrap();
+    let checked = tasks.iter().filter(|task| task.starts_with("checking")).count();
+    assert_eq!(checked, 1, "read through once: {tasks:?}");
 }
 
 #[test]

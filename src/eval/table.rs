@@ -1,0 +1,210 @@
+//! What a run shows, as text: for a terminal while it goes, and as Markdown.
+//!
+//! Pure: rows in, text out.
+
+use std::fmt::Write;
+
+use super::{
+    Role,
+    log::{Header, MetricHeader, Record},
+    stats::Estimate,
+    summary::{self, Check, Cost, Figure, Row},
+};
+
+/// One task's figures for a terminal.
+pub fn figures(header: &Header, records: &[Record], task: &str) -> String {
+    let mut text = String::new();
+    for figure in summary::figures(header, records).iter().filter(|figure| figure.task == task) {
+        text += &titled(figure);
+        text.push('\n');
+        let names = figure.rows.iter().map(|row| row.system.chars().count()).max().unwrap_or(0);
+        for row in &figure.rows {
+            let figure_of = with_interval(row, &figure.metric);
+            let line = format!("  {:names$}  {figure_of:24}  {}", row.system, judged(figure, row));
+            text += line.trim_end();
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// Everything as Markdown.
+pub fn markdown(header: &Header, records: &[Record]) -> String {
+    let figures = summary::figures(header, records);
+    let mut text = "| task | samples | system | figure | against the best member | p | |\n\
+                    |---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for figure in &figures {
+        for (at, row) in figure.rows.iter().enumerate() {
+            let (task, samples) = match at {
+                0 => (named(figure), samples(figure)),
+                _ => (String::new(), String::new()),
+            };
+            let (difference, p, verdict) = match &row.against {
+                Some(against) => (
+                    difference(&against.difference, &figure.metric),
+                    format!("{:.3}", against.adjusted_p),
+                    format!("**{}**", against.verdict),
+                ),
+                None if figure.best.as_ref() == Some(&row.system) => {
+                    (String::new(), String::new(), "best on dev".to_owned())
+                }
+                None => Default::default(),
+            };
+            let own = with_interval(row, &figure.metric);
+            let system = &row.system;
+            writeln!(
+                text,
+                "| {task} | {samples} | {system} | {own} | {difference} | {p} | {verdict} |"
+            )
+            .expect("a string takes any text");
+        }
+    }
+    text += &grouped(&figures);
+    text += &spent(&summary::costs(header, records));
+    text += &notes(header, records, &figures);
+    text
+}
+
+fn titled(figure: &Figure) -> String {
+    format!("{} ({})", named(figure), samples(figure))
+}
+
+fn named(figure: &Figure) -> String {
+    format!("{}, {}", figure.task, figure.metric.name)
+}
+
+fn samples(figure: &Figure) -> String {
+    match figure.chance {
+        Some(chance) => format!("{}, by chance {:.1} %", figure.samples, 100.0 * chance),
+        None => figure.samples.to_string(),
+    }
+}
+
+/// A system's own figure with its interval.
+fn with_interval(row: &Row, metric: &MetricHeader) -> String {
+    let Estimate { value, low, high } = row.figure;
+    let at_most = if row.is_bound { "≤ " } else { "" };
+    if metric.is_share {
+        let percent = |share: f64| 100.0 * share;
+        format!("{at_most}{:.1} % [{:.1}, {:.1}]", percent(value), percent(low), percent(high))
+    } else {
+        format!("{at_most}{value:.3} [{low:.3}, {high:.3}]")
+    }
+}
+
+fn difference(Estimate { value, low, high }: &Estimate, metric: &MetricHeader) -> String {
+    if metric.is_share {
+        let points = |share: f64| 100.0 * share;
+        format!("{:+.1} [{:+.1}, {:+.1}]", points(*value), points(*low), points(*high))
+    } else {
+        format!("{value:+.3} [{low:+.3}, {high:+.3}]")
+    }
+}
+
+/// What a row comes to, in words.
+fn judged(figure: &Figure, row: &Row) -> String {
+    match &row.against {
+        Some(against) => {
+            format!("{}  {}", difference(&against.difference, &figure.metric), against.verdict)
+        }
+        None if figure.best.as_ref() == Some(&row.system) => "best on dev".to_owned(),
+        None => String::new(),
+    }
+}
+
+/// The figures by groups, of those that have some.
+fn grouped(figures: &[Figure]) -> String {
+    let mut text = String::new();
+    for figure in figures {
+        let Some(first) = figure.rows.first().filter(|row| !row.groups.is_empty()) else {
+            continue;
+        };
+        let names: Vec<&str> = first.groups.iter().map(|(name, _)| name.as_str()).collect();
+        text += &format!("\n{}, by group:\n\n| | {} |\n", named(figure), names.join(" | "));
+        text += &format!("|---{}|\n", "|---".repeat(names.len()));
+        for row in &figure.rows {
+            let at_most = if row.is_bound { "≤ " } else { "" };
+            let value = |&(_, value): &(String, f64)| {
+                if figure.metric.is_share {
+                    format!("{:.1} %", 100.0 * value)
+                } else {
+                    format!("{at_most}{value:.3}")
+                }
+            };
+            let values: Vec<String> = row.groups.iter().map(value).collect();
+            text += &format!("| {} | {} |\n", row.system, values.join(" | "));
+        }
+    }
+    text
+}
+
+fn spent(costs: &[Cost]) -> String {
+    let mut text =
+        "\nWhat it took, all samples asked together as far as the engine takes them:\n\n\
+                    | task | system | time | tokens/s | gate rate | forwards a token | \
+                    weights read a token |\n|---|---|---|---|---|---|---|\n"
+            .to_owned();
+    for cost in costs {
+        let speed = cost.tokens as f64 / cost.seconds.max(1e-9);
+        let gate = cost.gate_rate.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.2}"));
+        let forwards: Vec<String> =
+            cost.forwards.iter().map(|(_, forwards)| format!("{forwards:.2}")).collect();
+        writeln!(
+            text,
+            "| {} | {} | {:.1} s | {speed:.1} | {gate} | {} | {:.0} MB |",
+            cost.task,
+            cost.system,
+            cost.seconds,
+            forwards.join(" + "),
+            cost.weights_read / 1e6
+        )
+        .expect("a string takes any text");
+    }
+    text
+}
+
+/// What has to be known to read the tables.
+fn notes(header: &Header, records: &[Record], figures: &[Figure]) -> String {
+    let mut notes = vec![
+        "Figures are of test samples, with 95 % intervals (bootstrap over samples). An ensemble is \
+         held against the member that is best on the dev samples; p is Holm's over all figures of \
+         the run."
+            .to_owned(),
+    ];
+    if figures.iter().any(|figure| figure.rows.iter().any(|row| row.is_bound)) {
+        notes.push(
+            "≤ is an upper bound: of an ensemble of several vocabularies not all ways to cut a \
+             text into pieces are counted. That one is worse cannot be shown by it."
+                .to_owned(),
+        );
+    }
+    notes.extend(summary::checks(header, records).iter().map(checked));
+    let copies =
+        header.systems.iter().filter(|system| system.role == Role::Copies).map(|s| &s.name);
+    let copies: Vec<&String> = copies.collect();
+    let failed: Vec<String> = summary::failures(records)
+        .filter(|(record, _)| !copies.contains(&&record.system))
+        .map(|(record, why)| {
+            format!("{} {} ({}: {why})", record.task, record.sample, record.system)
+        })
+        .collect();
+    if !failed.is_empty() {
+        let shown = failed[..failed.len().min(5)].join("; ");
+        notes.push(format!("{} answers have no score, among them {shown}.", failed.len()));
+    }
+    format!("\n{}\n", notes.join("\n\n"))
+}
+
+fn checked(check: &Check) -> String {
+    let Check { task, copies, samples, different } = check;
+    match different.as_slice() {
+        [] => format!("Check: {copies} is that member on all {samples} samples of {task} asked."),
+        some => format!(
+            "**Check failed**: {copies} is not that member on {} of {samples} samples of {task}: \
+             {}.",
+            some.len(),
+            some.join(", ")
+        ),
+    }
+}

@@ -1,0 +1,64 @@
+//! Bits per byte of a text by teacher forcing.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{Outcome, TaskError};
+use crate::{
+    engine::ScoredPiece,
+    eval::{System, ask::Asker, stats::Part},
+};
+
+/// Bytes of text that one figure of agreement is the mean of.
+const BIN: usize = 128;
+
+/// Scores a whole text, its first token too.
+pub(super) async fn solve(
+    asker: &Asker,
+    system: &System,
+    text: &str,
+) -> Result<Outcome, TaskError> {
+    let scored = asker.score(system, "", text).await?;
+    if !scored.logprob.is_finite() {
+        return Err(TaskError::NoMass { system: system.name.clone() });
+    }
+    let bits = -scored.logprob / std::f64::consts::LN_2;
+    let reading = scored.readings.first().map_or(&[][..], Vec::as_slice);
+    Ok(Outcome {
+        prompt: String::new(),
+        output: text.to_owned(),
+        scores: BTreeMap::from([(
+            "bits per byte",
+            Part { value: bits, size: scored.bytes as f64 },
+        )]),
+        tokens: scored.pieces,
+        prompt_tokens: scored.prompt_tokens,
+        gated: scored.gated,
+        detail: json!({
+            "readings": scored.readings.len(),
+            "agreement": agreement(reading),
+        }),
+    })
+}
+
+/// How near the members' probabilities of what came are to each other, from 0 to 1, along the
+/// text: 1 less the distance between the greatest and the least, by bins of [`BIN`] bytes. Empty
+/// for one member.
+fn agreement(pieces: &[ScoredPiece]) -> Vec<f64> {
+    let mut bins: Vec<(f64, usize)> = Vec::new();
+    let mut at = 0;
+    for piece in pieces {
+        let given: Vec<f32> =
+            piece.score.members.iter().filter_map(|vote| vote.probability).collect();
+        if given.len() > 1 {
+            let most = given.iter().copied().fold(0.0, f32::max);
+            let least = given.iter().copied().fold(1.0, f32::min);
+            bins.resize(bins.len().max(at / BIN + 1), (0.0, 0));
+            bins[at / BIN].0 += f64::from(1.0 - (most - least));
+            bins[at / BIN].1 += 1;
+        }
+        at += piece.bytes.len();
+    }
+    bins.into_iter().map(|(sum, count)| sum / count.max(1) as f64).collect()
+}
