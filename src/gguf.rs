@@ -6,7 +6,6 @@
 use std::{
     io::Cursor,
     ops::Range,
-    panic::catch_unwind,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,12 +15,19 @@ use candle_core::quantized::gguf_file;
 
 use crate::mapped::{self, TensorEntry};
 
+mod alignment;
+
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
     #[error("cannot open {path}: {source}")]
     Open { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a readable GGUF file: {reason}; pull or copy it again")]
     Malformed { path: PathBuf, reason: String },
+    #[error(
+        "{path} says that its tensors are aligned to 0 bytes (`general.alignment`); convert or \
+         copy it again"
+    )]
+    Alignment { path: PathBuf },
     #[error("{path} has no metadata `{key}`")]
     Missing { path: PathBuf, key: String },
     #[error("{path}: metadata `{key}` is not {expected}")]
@@ -206,12 +212,12 @@ impl Part {
     fn open(path: &Path) -> Result<Self, GgufError> {
         let bytes = mapped::map(path)
             .map_err(|source| GgufError::Open { path: path.to_owned(), source })?;
-        let malformed = |reason| GgufError::Malformed { path: path.to_owned(), reason };
-        // Candle 0.11 divides by the alignment that the file states, whatever it is.
-        let read = catch_unwind(|| gguf_file::Content::read(&mut Cursor::new(&bytes[..])));
-        let content = read
-            .map_err(|_| malformed("its header cannot be taken apart".to_owned()))?
-            .map_err(|error| malformed(error.to_string()))?;
+        if alignment::stated(&bytes) == Some(0) {
+            return Err(GgufError::Alignment { path: path.to_owned() });
+        }
+        let content = gguf_file::Content::read(&mut Cursor::new(&bytes[..])).map_err(|error| {
+            GgufError::Malformed { path: path.to_owned(), reason: error.to_string() }
+        })?;
         Ok(Self { path: path.to_owned(), content, bytes })
     }
 

@@ -14,6 +14,10 @@ pub(crate) enum Set {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     Portable,
 }
 
@@ -33,6 +37,13 @@ impl Isa {
                 all.push(Self(Set::Avx2));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                all.push(Self(Set::NeonDotprod));
+            }
+            all.push(Self(Set::Neon));
+        }
         all.push(Self(Set::Portable));
         all
     }
@@ -48,6 +59,10 @@ impl Isa {
             Set::Avx512 => "AVX-512 VNNI",
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => "AVX2",
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonDotprod => "NEON with dot products",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => "NEON",
             Set::Portable => "no vector instructions",
         }
     }
@@ -90,7 +105,8 @@ macro_rules! versions {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Set::Avx2 => unsafe { avx2($($arg),*) },
-                $crate::isa::Set::Portable => body($($arg),*),
+                // NEON needs no version of its own: every machine that has it always does.
+                _ => body($($arg),*),
             }
         }
     };

@@ -44,7 +44,8 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let machine = Machine::here(load::threads(config)?.get());
     let bar = bars.bar();
     let mut report = bench::run(machine, &loaded.ensembles, &plan, &|text| bar.note(text))?;
-    report.load = Some(Load { seconds: loaded.time.as_secs_f64(), files: loaded.bytes });
+    report.load =
+        Some(Load { seconds: loaded.time.as_secs_f64(), files: loaded.weights.values().sum() });
     let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
     let mut out = io::stdout();
     match args.json.as_deref() {

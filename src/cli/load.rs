@@ -47,8 +47,8 @@ pub(super) struct Loaded {
     pub(super) ensembles: Vec<(String, Arc<Ensemble>)>,
     /// What it took, the fetching of files not counted.
     pub(super) time: Duration,
-    /// The size of the weights.
-    pub(super) bytes: u64,
+    /// The size of each model's weights.
+    pub(super) weights: BTreeMap<String, u64>,
 }
 
 /// Loads the named ones, or else the default ensemble and each of its members alone; fetches the
@@ -90,7 +90,7 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     let pool = Pool::new(threads(config)?);
     let limit = config.engine.memory_limit_mb.map(|limit| limit * 1_000_000);
     let models = ensemble::load_models(paths, &pool, &device, limit)?;
-    let bytes = models.values().map(|loaded| loaded.weight_bytes).sum();
+    let weights = models.iter().map(|(name, loaded)| (name.clone(), loaded.weight_bytes)).collect();
     let maps = map_folder(config, &files.cache);
     let mut ensembles = Vec::new();
     for ensemble in &wanted {
@@ -101,7 +101,7 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     }
     let time = since.elapsed();
     bar.note(&format!("loaded in {:.1} s", time.as_secs_f64()));
-    Ok(Loaded { ensembles, time, bytes })
+    Ok(Loaded { ensembles, time, weights })
 }
 
 /// The tokenizers of the named models and of the members of the named ensembles, each once. A model
@@ -139,6 +139,14 @@ pub(super) fn with_members<'a>(config: &'a Config, name: &'a str) -> Vec<&'a str
 
 /// Loads what [`ensembles`] does and starts an engine with it.
 pub(super) fn engine(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Engine> {
+    start(config, ensembles(config, names, bars)?.ensembles)
+}
+
+/// Starts an engine, set as the configuration says.
+pub(super) fn start(
+    config: &Config,
+    ensembles: Vec<(String, Arc<Ensemble>)>,
+) -> anyhow::Result<Engine> {
     let engine = &config.engine;
     let settings = EngineConfig {
         max_sequences: engine.max_sequences,
@@ -146,8 +154,7 @@ pub(super) fn engine(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Re
         prefill_chunk: engine.prefill_chunk,
         kept_tokens: engine.kept_tokens,
     };
-    let loaded = ensembles(config, names, bars)?;
-    Engine::start(loaded.ensembles, settings).context("cannot start the engine")
+    Engine::start(ensembles, settings).context("cannot start the engine")
 }
 
 /// The file of each model that is needed.

@@ -2,6 +2,7 @@
 
 mod add;
 mod bench;
+mod eval;
 mod inspect;
 mod load;
 mod report;
@@ -54,6 +55,8 @@ enum Command {
     },
     /// Measure how fast models and ensembles are here, and where the time goes
     Bench(bench::Args),
+    /// Measure whether an ensemble is better than its members, on what, and what that costs
+    Eval(eval::Args),
     /// Show how models split a text, and what they would say next, each and together
     Inspect(inspect::Args),
     /// Show what the union of some vocabularies consists of
@@ -96,6 +99,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&config, &args),
         Command::Models { action } => models(&config, action),
         Command::Bench(args) => bench::run(&config, &args),
+        Command::Eval(args) => eval::run(&config, &args),
         Command::Inspect(args) => inspect::run(&config, &args),
         Command::Vocab { action: VocabAction::Show { names, examples } } => {
             vocab::show(&config, &names, examples)

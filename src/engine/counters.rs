@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::ensemble::{Ensemble, Sequence, Workspace};
+use crate::ensemble::{Agreement, Ensemble, Sequence, Workspace};
 
 /// As it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,11 @@ pub struct Counters {
 pub struct ModelCounters {
     pub name: String,
     pub members: Vec<MemberCounters>,
+    /// Of generations that have ended, with a gate: their steps, and those that it left to one.
+    pub steps: u64,
+    pub gated: u64,
+    /// Of generations that have ended.
+    pub agreement: Agreement,
 }
 
 /// What one member did for one ensemble.
@@ -37,6 +42,8 @@ pub struct MemberCounters {
     pub forward: Duration,
     /// Tokens that re-tokenization took back, of generations that have ended.
     pub rolled_back: u64,
+    /// Generations that it failed.
+    pub failures: u64,
 }
 
 /// The numbers behind [`Counters`].
@@ -49,12 +56,17 @@ struct ModelTally {
     name: String,
     ensemble: Arc<Ensemble>,
     members: Vec<MemberTally>,
+    steps: AtomicU64,
+    gated: AtomicU64,
+    agreed_steps: AtomicU64,
+    agreed_millionths: AtomicU64,
 }
 
 #[derive(Default)]
 struct MemberTally {
     forward_nanos: AtomicU64,
     rolled_back: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Tally {
@@ -63,6 +75,10 @@ impl Tally {
             name: name.clone(),
             members: ensemble.members().iter().map(|_| MemberTally::default()).collect(),
             ensemble: ensemble.clone(),
+            steps: AtomicU64::new(0),
+            gated: AtomicU64::new(0),
+            agreed_steps: AtomicU64::new(0),
+            agreed_millionths: AtomicU64::new(0),
         };
         Self { running: AtomicUsize::new(0), models: models.iter().map(model).collect() }
     }
@@ -80,12 +96,20 @@ impl Tally {
         }
     }
 
-    /// Counts what has ended.
-    pub(super) fn add_ended(&self, ensemble: &Arc<Ensemble>, sequence: &Sequence) {
+    /// Counts what has ended after so many steps.
+    pub(super) fn add_ended(&self, ensemble: &Arc<Ensemble>, sequence: &Sequence, steps: usize) {
         let Some(model) = self.model(ensemble) else { return };
         for (index, member) in model.members.iter().enumerate() {
             member.rolled_back.fetch_add(sequence.rolled_back(index) as u64, Relaxed);
+            member.failures.fetch_add(sequence.has_lost(index).into(), Relaxed);
         }
+        if let Some(gated) = sequence.gated() {
+            model.steps.fetch_add(steps as u64, Relaxed);
+            model.gated.fetch_add(gated as u64, Relaxed);
+        }
+        let Agreement { steps, millionths } = sequence.agreement();
+        model.agreed_steps.fetch_add(steps, Relaxed);
+        model.agreed_millionths.fetch_add(millionths, Relaxed);
     }
 
     /// `taken` are the requests that wait or run.
@@ -95,10 +119,17 @@ impl Tally {
             name: member.name.clone(),
             forward: Duration::from_nanos(tally.forward_nanos.load(Relaxed)),
             rolled_back: tally.rolled_back.load(Relaxed),
+            failures: tally.failures.load(Relaxed),
         };
         let model = |model: &ModelTally| ModelCounters {
             name: model.name.clone(),
             members: model.members.iter().zip(model.ensemble.members()).map(member).collect(),
+            steps: model.steps.load(Relaxed),
+            gated: model.gated.load(Relaxed),
+            agreement: Agreement {
+                steps: model.agreed_steps.load(Relaxed),
+                millionths: model.agreed_millionths.load(Relaxed),
+            },
         };
         Counters {
             running,

@@ -20,8 +20,8 @@ use std::{
 
 pub use crate::{
     ensemble::{
-        FusionRequest, Logprobs, Rule, RuleError, Score, ScoredAlternative, Vote, Weighting,
-        WeightsRequest,
+        Agreement, FusionRequest, Logprobs, Rule, RuleError, Score, ScoredAlternative,
+        TEMPERATURE_FACTORS, Vote, Weighting, WeightsRequest,
     },
     vocab::{Piece, UnionId, UnionVocab},
 };

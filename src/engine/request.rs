@@ -6,7 +6,7 @@ use super::Counters;
 
 use crate::{
     constrain::Constraint,
-    ensemble::{FusionRequest, Logprobs, Score},
+    ensemble::{Agreement, FusionRequest, Logprobs, Score},
     sampling::{Penalties, SamplingParams},
     tokenizer::chat::{Message, TemplateArgs, Tool},
     vocab::{Piece, UnionId, UnionVocab},
@@ -206,6 +206,8 @@ pub struct Usage {
     pub completion_tokens: usize,
     /// Steps that the gate left to the primary alone; `None` without a gate.
     pub gated: Option<usize>,
+    /// Of the steps that several members chose.
+    pub agreement: Agreement,
 }
 
 impl Usage {

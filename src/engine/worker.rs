@@ -149,8 +149,8 @@ impl Worker {
     /// Frees the places of what has ended or was cancelled; what it has read may serve others.
     fn retire(&mut self) {
         let ended = self.running.extract_if(.., |running| running.job.events.is_closed());
-        for Running { job, sound, .. } in ended {
-            self.tally.add_ended(&job.ensemble, &job.sequence);
+        for Running { job, sound, steps, .. } in ended {
+            self.tally.add_ended(&job.ensemble, &job.sequence, steps);
             let work =
                 self.workspaces.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &job.ensemble));
             if let Some((_, work)) = work.filter(|_| sound) {
@@ -255,6 +255,7 @@ impl Running {
             prompt_tokens: self.job.sequence.prompt_tokens(),
             completion_tokens: self.steps,
             gated: self.job.sequence.gated(),
+            agreement: self.job.sequence.agreement(),
         };
         self.send(Event::Finished { reason, usage });
         self.close();

@@ -17,7 +17,9 @@
 //!
 //! A member of weight 0 is never run.
 
+mod agreement;
 mod ahead;
+mod calibration;
 mod card;
 mod fusion;
 mod gate;
@@ -37,6 +39,8 @@ mod workspace;
 
 use std::sync::{Arc, OnceLock};
 
+pub use agreement::Agreement;
+pub use calibration::TEMPERATURE_FACTORS;
 pub use card::{BESIDE, Card};
 pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,

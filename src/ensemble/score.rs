@@ -15,6 +15,8 @@ pub struct Logprobs {
     pub top: usize,
     /// What each member gave the piece is told too.
     pub members: bool,
+    /// What each would give it at other calibration temperatures is told as well.
+    pub calibrated: bool,
     /// The pieces of a raw prompt that end after so many of its bytes are told as well (0 for all
     /// of them); of a conversation that is refused. What comes before may be taken over from a
     /// text that begins alike.
@@ -31,6 +33,10 @@ pub struct Score {
     pub top: Vec<ScoredAlternative>,
     /// In the members' order, which is that of the model's card; empty unless asked for.
     pub members: Vec<Vote>,
+    /// In the members' order: the natural logarithm of what each that takes part would give the
+    /// piece at each of [`TEMPERATURE_FACTORS`](super::TEMPERATURE_FACTORS), where all took part
+    /// in the step. Empty unless asked for.
+    pub calibrated: Vec<Vec<f32>>,
 }
 
 /// A piece that might have come.
@@ -109,10 +115,12 @@ impl Ensemble {
             Vote { weight, probability: (weight > 0.0).then(given) }
         };
         let members = if wanted.members { 0..self.members.len() } else { 0..0 };
+        let calibrated = wanted.calibrated && sequence.turn != Turn::Primary;
         Score {
             logprob: Some(before.logprob(id.0 as usize)),
             top: before.top(wanted.top),
             members: members.map(vote).collect(),
+            calibrated: if calibrated { self.calibrated(sequence, id) } else { Vec::new() },
         }
     }
 }

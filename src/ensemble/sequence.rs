@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Ensemble, Failure, Fusion, Logprobs, Member, OnFailure, Score, StepError, Weighting,
+    Agreement, Ensemble, Failure, Fusion, Logprobs, Member, OnFailure, Score, StepError, Weighting,
     ahead::Ahead,
     gate::Turn,
     weights::{self, Scores},
@@ -34,6 +34,8 @@ pub struct Sequence {
     pub(super) turn: Turn,
     /// Steps that the gate left to the primary.
     pub(super) gated: usize,
+    /// Of the steps so far.
+    pub(super) agreement: Agreement,
     /// What ends it, to be told at the end of the step.
     pub(super) failed: Option<StepError>,
     pub(super) choosing: Choosing,
@@ -85,6 +87,8 @@ pub(super) struct MemberState {
     /// How many bytes of the prompt the scores are of.
     pub(super) scored_bytes: usize,
     pub(super) rolled_back: usize,
+    /// It has failed.
+    lost: bool,
 }
 
 /// What a generation begins with, and how it is fused.
@@ -166,6 +170,7 @@ impl Sequence {
             matching,
             turn: Turn::Open,
             gated: 0,
+            agreement: Agreement::default(),
             failed: None,
             choosing: Choosing { unread: scored.into(), ..Choosing::default() },
             warnings: Vec::new(),
@@ -202,6 +207,16 @@ impl Sequence {
         self.fusion.gate().map(|_| self.gated)
     }
 
+    /// How near the members were to each other where several chose.
+    pub fn agreement(&self) -> Agreement {
+        self.agreement
+    }
+
+    /// Whether a member has failed it.
+    pub fn has_lost(&self, member: usize) -> bool {
+        self.states[member].lost
+    }
+
     /// What was lost since this was last asked.
     pub fn warnings(&mut self) -> Vec<Warning> {
         std::mem::take(&mut self.warnings)
@@ -211,7 +226,7 @@ impl Sequence {
     pub(super) fn lose(&mut self, index: usize, member: &Member, failure: &Failure) {
         let Member { name, model, .. } = member;
         let state = &mut self.states[index];
-        (state.cache, state.ready) = (model.new_cache(), false);
+        (state.cache, state.ready, state.lost) = (model.new_cache(), false, true);
         let error = || StepError::Member { member: name.clone(), cause: failure.clone() };
         if self.fusion.on_failure == OnFailure::End {
             self.failed.get_or_insert_with(error);
@@ -380,6 +395,7 @@ impl MemberState {
             scores: Scores::none(),
             scored_bytes: 0,
             rolled_back: 0,
+            lost: false,
         }
     }
 

@@ -240,6 +240,7 @@ impl Ensemble {
         let id = self.choose(sequence, mixture, before)?;
         workspace::lap(&mut lap, &mut spent.choose);
         sequence.gated += usize::from(sequence.turn == Turn::Primary);
+        sequence.agreement += self.agreement_on(sequence, id);
         self.commit(sequence, &[id]);
         workspace::lap(&mut lap, &mut spent.commit);
         Ok(Step::Chose(id))

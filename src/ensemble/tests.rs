@@ -17,6 +17,7 @@ use std::{
     },
 };
 
+mod calibration;
 mod failures;
 mod gates;
 mod reading;

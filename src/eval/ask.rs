@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     System,
@@ -59,13 +59,19 @@ pub struct Written {
 }
 
 impl Asker {
-    /// At most `at_once` requests run or wait at the same time.
+    /// At most `at_once` requests, and at least 3, run or wait at the same time.
     pub fn new(engine: Arc<dyn Generate>, at_once: usize) -> Self {
-        Self { engine, places: Semaphore::new(at_once) }
+        Self { engine, places: Semaphore::new(at_once.max(3)) }
     }
 
     pub fn engine(&self) -> &Arc<dyn Generate> {
         &self.engine
+    }
+
+    /// Places for requests that are made without this; they are free again when it is dropped.
+    pub async fn reserve(&self, requests: usize) -> SemaphorePermit<'_> {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        self.places.acquire_many(requests).await.expect("the semaphore is never closed")
     }
 
     /// How probable `text` is after `context`, or as a whole text from its beginning if that is
@@ -77,6 +83,24 @@ impl Asker {
         context: &str,
         text: &str,
     ) -> Result<Scored, GenerateError> {
+        self.read_all(system, context, text, Logprobs::default()).await
+    }
+
+    /// How probable a text is from its beginning, and of each piece what each member would give it
+    /// at other calibration temperatures.
+    pub async fn masses(&self, system: &System, text: &str) -> Result<Scored, GenerateError> {
+        let told = Logprobs { calibrated: true, ..Logprobs::default() };
+        self.read_all(system, "", text, told).await
+    }
+
+    async fn read_all(
+        &self,
+        system: &System,
+        context: &str,
+        text: &str,
+        told: Logprobs,
+    ) -> Result<Scored, GenerateError> {
+        let told = Logprobs { members: true, prompt: Some(context.len()), ..told };
         let mut readings: Vec<Reading> = Vec::new();
         for tokenizer in &system.vocabularies {
             let reading = self.reading(system, tokenizer, context, text)?;
@@ -85,7 +109,7 @@ impl Asker {
             }
         }
         let prompt_tokens = readings.first().map_or(0, |reading| reading.context);
-        let read = readings.into_iter().map(|reading| self.read(system, reading));
+        let read = readings.into_iter().map(|reading| self.read(system, reading, told));
         let readings = try_join_all(read).await?;
         let edges = readings.iter().flat_map(|pieces| edges(pieces)).collect();
         let alone = |piece: &&ScoredPiece| {
@@ -117,11 +141,10 @@ impl Asker {
             let known = |id: UnionId| ours.id(theirs.piece(id)).ok_or_else(|| unknown(tokenizer));
             self.engine.tokenize(tokenizer, text)?.into_iter().map(known).collect()
         };
-        let from = context.len();
         let mut all = if context.is_empty() { vec![ours.end()] } else { pieces(context)? };
         let context = if context.is_empty() { 0 } else { all.len() };
         all.extend(pieces(text)?);
-        Ok(Reading { pieces: all, context, from })
+        Ok(Reading { pieces: all, context })
     }
 
     /// Scores a reading after its context.
@@ -129,10 +152,11 @@ impl Asker {
         &self,
         system: &System,
         reading: Reading,
+        told: Logprobs,
     ) -> Result<Vec<ScoredPiece>, GenerateError> {
         let request = GenerateRequest {
             stop: StopConditions { max_tokens: Some(0), ..StopConditions::default() },
-            logprobs: Some(Logprobs { top: 0, members: true, prompt: Some(reading.from) }),
+            logprobs: Some(told),
             fusion: system.fusion.clone(),
             ..GenerateRequest::new(&system.model, Prompt::Tokens(reading.pieces))
         };
@@ -156,7 +180,7 @@ impl Asker {
     }
 
     async fn ask(&self, request: GenerateRequest) -> Result<Heard, GenerateError> {
-        let _place = self.places.acquire().await.expect("the semaphore is never closed");
+        let _place = self.reserve(1).await;
         let mut generation = self.engine.generate(request)?;
         let (mut text, mut prompt) = (String::new(), Vec::new());
         while let Some(event) = generation.next().await {
@@ -184,8 +208,6 @@ struct Reading {
     pieces: Vec<UnionId>,
     /// How many of them are the context.
     context: usize,
-    /// How many bytes those have.
-    from: usize,
 }
 
 struct Heard {

@@ -42,14 +42,24 @@ pub struct Edge {
 pub fn log_mass(length: usize, mut edges: Vec<Edge>) -> f64 {
     edges.sort_by_key(|edge| (edge.start, edge.end));
     edges.dedup_by_key(|edge| (edge.start, edge.end));
-    let mut alpha = vec![f64::NEG_INFINITY; length + 1];
-    alpha[0] = 0.0;
+    both_ways(length, &edges).0[length]
+}
+
+/// For each place, the natural logarithms of the probability to come to it, and to go from it to
+/// `length`. The edges are sorted by their starts, and no two have the same ends.
+pub(super) fn both_ways(length: usize, edges: &[Edge]) -> (Vec<f64>, Vec<f64>) {
+    let (mut to, mut from) =
+        (vec![f64::NEG_INFINITY; length + 1], vec![f64::NEG_INFINITY; length + 1]);
+    (to[0], from[length]) = (0.0, 0.0);
     // By their starts: all that lead to a place come before those that leave it.
     for edge in edges {
         assert!(edge.start < edge.end, "an edge goes forward");
-        alpha[edge.end] = log_add(alpha[edge.end], alpha[edge.start] + edge.logprob);
+        to[edge.end] = log_add(to[edge.end], to[edge.start] + edge.logprob);
     }
-    alpha[length]
+    for edge in edges.iter().rev() {
+        from[edge.start] = log_add(from[edge.start], from[edge.end] + edge.logprob);
+    }
+    (to, from)
 }
 
 /// The logarithm of the sum of what two logarithms stand for.

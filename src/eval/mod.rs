@@ -15,27 +15,32 @@
 //! | [`task`] | how samples are asked and scored |
 //! | [`program`] | from an answer to the program that tests it |
 //! | [`sandbox`] | runs such a program where it can do no harm |
+//! | [`suite`] | which data sets are asked, how much of each, and how |
 //! | [`run`] | every system on the same samples, in which order |
 //! | [`log`] | keeps what is finished, for a run that goes on and for all that is told of it |
 //! | [`summary`] | figures, verdicts and costs from a log |
 //! | [`stats`] | intervals, tests, what a number of samples can show |
-//! | [`table`] | all that as text |
-//! | [`plot`] | and as pictures |
+//! | [`tune`] | finds weights and temperatures in what members gave to texts |
+//! | [`table`], [`pictures`] | all that as text and as pictures |
+//! | [`plot`] | draws a picture |
 
 pub mod ask;
 pub mod data;
 pub mod lattice;
 pub mod log;
+pub mod pictures;
 pub mod plot;
 pub mod program;
 pub mod run;
 pub mod sample;
 pub mod sandbox;
 pub mod stats;
+pub mod suite;
 pub mod summary;
 mod system;
 pub mod table;
 pub mod task;
+pub mod tune;
 
 pub use sample::{Item, Sample, Split};
 pub use system::{Role, System, Variants};

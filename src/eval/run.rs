@@ -95,6 +95,14 @@ impl Plan {
         }
     }
 
+    /// How many answers the whole run has.
+    pub fn answers(&self) -> usize {
+        let checked =
+            |task: &Task| if self.copies.is_empty() { 0 } else { self.checked(task).len() };
+        let of = |task: &Task| task.samples.len() * self.systems.len() + checked(task);
+        self.tasks.iter().map(of).sum()
+    }
+
     /// The samples of a task that copies are asked about.
     fn checked<'a>(&self, task: &'a Task) -> Vec<&'a Sample> {
         let test = task.samples.iter().filter(|sample| sample.split() == Split::Test);
@@ -183,16 +191,10 @@ impl Run<'_> {
                 return Err(RunError::System { system, task, cause: cause.clone() });
             }
             self.log.add(record(task, system, sample, (answer, seconds)))?;
-            let (done, total, left) = (self.log.records().len(), self.total(), self.left());
+            let (done, total, left) = (self.log.records().len(), self.plan.answers(), self.left());
             (self.observer)(Event::Answered { done, total, left });
         }
         Ok(())
-    }
-
-    fn total(&self) -> usize {
-        let Plan { tasks, systems, .. } = self.plan;
-        let of = |task: &Task| task.samples.len() * systems.len() + self.plan.checked(task).len();
-        tasks.iter().map(of).sum()
     }
 
     /// What the rest takes, by what was taken so far; `None` before each task was tried.

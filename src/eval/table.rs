@@ -5,11 +5,18 @@
 use std::fmt::Write;
 
 use super::{
-    Role,
+    Role, Split,
     log::{Header, MetricHeader, Record},
-    stats::Estimate,
+    run::Plan,
+    stats::{self, Estimate},
     summary::{self, Check, Cost, Figure, Row},
 };
+
+/// The share of samples that two systems are taken to disagree on, for want of better knowledge.
+const DISCORDANCE: f64 = 0.2;
+/// How far apart texts are taken to be in the difference of two systems, in bits per byte: about
+/// what SmolLM2-135M with Qwen2.5-Coder-0.5B has to the better of the two.
+const DEVIATION: f64 = 0.05;
 
 /// One task's figures for a terminal.
 pub fn figures(header: &Header, records: &[Record], task: &str) -> String {
@@ -26,6 +33,30 @@ pub fn figures(header: &Header, records: &[Record], task: &str) -> String {
         }
     }
     text
+}
+
+/// What differences a run can show, before it is run.
+pub fn detectable(plan: &Plan) -> String {
+    let mut text =
+        "differences that this run shows four times of five, by its test samples:\n".to_owned();
+    for task in &plan.tasks {
+        let test = task.samples.iter().filter(|sample| sample.split() == Split::Test).count();
+        let is_share = task.kind.metrics().iter().any(|metric| metric.is_share);
+        let least = if is_share {
+            match stats::detectable_share(test, DISCORDANCE) {
+                Some(share) => format!("{:.1} points", 100.0 * share),
+                None => "none".to_owned(),
+            }
+        } else {
+            format!("{:.3}", stats::detectable_difference(test, DEVIATION))
+        };
+        text += &format!("  {:12} {test:5} samples: {least}\n", task.name);
+    }
+    text + &format!(
+        "(if two systems disagree on {:.0} % of the samples, and if a text's bits per byte differ by \
+         {DEVIATION} around their mean difference; before Holm's correction)",
+        100.0 * DISCORDANCE
+    )
 }
 
 /// Everything as Markdown.

@@ -142,7 +142,7 @@ pub struct Tokens {
 
 impl From<Usage> for Tokens {
     fn from(usage: Usage) -> Self {
-        let Usage { prompt_tokens, completion_tokens, gated } = usage;
+        let Usage { prompt_tokens, completion_tokens, gated, .. } = usage;
         Self { prompt_tokens, completion_tokens, gated }
     }
 }

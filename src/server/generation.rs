@@ -168,9 +168,12 @@ pub(super) fn sum(prompts: impl IntoIterator<Item = Usage>) -> Usage {
 /// What both wrote.
 fn written(one: Usage, other: Usage) -> Usage {
     let gated = [one.gated, other.gated].into_iter().flatten();
+    let mut agreement = one.agreement;
+    agreement += other.agreement;
     Usage {
         completion_tokens: one.completion_tokens + other.completion_tokens,
         gated: gated.reduce(|one, other| one + other),
+        agreement,
         ..Usage::default()
     }
 }

@@ -151,9 +151,33 @@ fn with_number(file: &[u8], key: &str, number: &[u8]) -> Vec<u8> {
 fn lies_that_once_were_a_panic_are_refused() {
     let pool = Pool::new(NonZeroUsize::MIN);
     let file = whole();
-    // An alignment that cannot be divided by.
-    assert!(!runs(&with_number(&file, "general.alignment", &[0; 4]), &pool));
     // A matrix of 2^63 times 4 numbers.
     let shape = [4_u64.to_le_bytes(), (1_u64 << 63).to_le_bytes()].concat();
     assert!(!runs(&with_number(&file, "blk.0.attn_q.weight", &shape), &pool));
+}
+
+#[test]
+fn an_alignment_of_nothing_is_refused_by_name_behind_values_of_any_kind() {
+    let texts = ["a", "bc"].map(|text| Value::String(text.to_owned())).to_vec();
+    let others = [
+        Value::U8(1),
+        Value::I16(-1),
+        Value::F32(0.5),
+        Value::Bool(true),
+        Value::U64(1 << 40),
+        Value::Array(vec![Value::F64(0.5), Value::F64(1.5)]),
+        Value::Array(vec![Value::Array(texts.clone()), Value::Array(texts)]),
+    ];
+    for alignment in [Value::U8(32), Value::I16(32), Value::U32(32)] {
+        let mut tiny = small();
+        for (n, other) in others.iter().enumerate() {
+            tiny.set(&format!("other.{n}"), other.clone());
+        }
+        tiny.set("general.alignment", alignment);
+        let file = NamedTempFile::new().unwrap();
+        let whole = fs::read(tiny.write().0.path()).unwrap();
+        fs::write(file.path(), with_number(&whole, "general.alignment", &[0])).unwrap();
+        let error = Gguf::open(file.path()).err().unwrap().to_string();
+        assert!(error.contains("aligned to 0 bytes (`general.alignment`)"), "{error}");
+    }
 }

@@ -244,7 +244,7 @@ fn a_schema_holds_on_the_real_pair() {
 #[test]
 fn a_text_that_is_scored_has_the_scores_that_writing_it_gave() {
     let begin = "Question: How many chairs stand at 12 tables, 4 each?\nAnswer:";
-    let told = Logprobs { top: 3, members: true, prompt: None };
+    let told = Logprobs { top: 3, members: true, ..Logprobs::default() };
     for ensemble in [duet(), Arc::new(Ensemble::new(vec![member(0, 1.0)]))] {
         let prompts = ensemble.text_prompts(begin, ensemble.fusion());
         let mut writing = Sequence::new(&ensemble, prompts, sampled(7), None).unwrap();

@@ -207,8 +207,10 @@ async fn max_tokens_is_the_number_of_fused_steps() {
     let mut short = request(3);
     short.stop.max_tokens = Some(4);
     let said = ask(&engine, short).await;
-    let usage = Usage { prompt_tokens: 4, completion_tokens: 4, gated: None };
-    assert_eq!(said.end, Ok((FinishReason::Length, usage)), "{said:?}");
+    let (reason, usage) = said.end.unwrap();
+    let Usage { prompt_tokens, completion_tokens, gated, agreement } = usage;
+    assert_eq!((reason, prompt_tokens), (FinishReason::Length, 4));
+    assert_eq!((completion_tokens, gated, agreement.steps), (4, None, 4));
 }
 
 #[tokio::test]
@@ -589,8 +591,11 @@ async fn those_who_wait_get_in_in_the_order_they_came() {
 #[tokio::test]
 async fn what_an_engine_did_is_counted_by_model_and_member() {
     let engine = engine(EngineConfig { max_sequences: 1, ..EngineConfig::default() });
+    let mut lost = 0;
     for seed in 0..8 {
         ask(&engine, request(seed)).await;
+        let goes_on = GenerateRequest { model: "goes on".to_owned(), ..request(seed) };
+        lost += ask(&engine, goes_on).await.warned.len() as u64;
     }
     let running = hog(&engine).await;
     let waiting = engine.generate(request(1)).unwrap();
@@ -604,5 +609,8 @@ async fn what_an_engine_did_is_counted_by_model_and_member() {
     assert_eq!(members[0].rolled_back, 0, "single letters never change");
     assert!(members[1].rolled_back > 0, "joined ones do");
     assert!(counters.models[1].members.iter().all(|member| member.forward.is_zero()));
+    let failures = |member: usize| counters.models[3].members[member].failures;
+    assert!(lost > 0 && (failures(0), failures(1)) == (0, lost), "{lost}");
+    assert!(counters.models[0].agreement.rate().is_some_and(|rate| rate < 1.0));
     drop((running, waiting));
 }

@@ -43,7 +43,7 @@ async fn ask(engine: &Engine, request: GenerateRequest) -> Heard {
 }
 
 fn told(top: usize) -> Option<Logprobs> {
-    Some(Logprobs { top, members: true, prompt: None })
+    Some(Logprobs { top, members: true, ..Logprobs::default() })
 }
 
 fn bytes(pieces: &[ScoredPiece]) -> Vec<u8> {
@@ -101,7 +101,8 @@ async fn a_scored_prompt_gets_the_scores_that_generating_it_gave() {
     let mut writing = GenerateRequest::new("duo", Prompt::Tokens(begin.clone()));
     writing.sampling = greedy.clone();
     writing.stop.max_tokens = Some(20);
-    writing.logprobs = Some(Logprobs { top: 2, members: true, prompt: Some(0) });
+    writing.logprobs =
+        Some(Logprobs { top: 2, members: true, prompt: Some(0), ..Logprobs::default() });
     let written = ask(&engine, writing.clone()).await;
     assert_eq!(bytes(&written.prompt), b"ca");
     assert_eq!(written.prompt[0].score.logprob, None);
@@ -118,9 +119,9 @@ async fn a_scored_prompt_gets_the_scores_that_generating_it_gave() {
     // Only the end of it: the pieces that end after a byte.
     let from = bytes(&read.prompt[..9]).len();
     let mut end = reading.clone();
-    end.logprobs = Some(Logprobs { top: 2, members: true, prompt: Some(from) });
+    end.logprobs.as_mut().unwrap().prompt = Some(from);
     assert_eq!(ask(&engine, end.clone()).await.prompt, read.prompt[9..]);
-    end.logprobs = Some(Logprobs { top: 2, members: true, prompt: Some(usize::MAX) });
+    end.logprobs.as_mut().unwrap().prompt = Some(usize::MAX);
     assert_eq!(ask(&engine, end).await.prompt, []);
     let ids = engine.tokenize("duo", "abc é, ab").unwrap();
     assert_eq!(engine.detokenize("duo", &ids).unwrap(), "abc é, ab".as_bytes());

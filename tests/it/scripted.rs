@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{Barrier, mpsc};
 use tutti::engine::{
-    Counters, Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation,
+    Agreement, Counters, Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation,
     MemberCounters, ModelCard, ModelCounters, Piece, Prompt, UnionId, UnionVocab, Usage,
 };
 
@@ -95,9 +95,12 @@ impl Generate for Scripted {
             name: name.to_owned(),
             forward: Duration::from_millis(1500),
             rolled_back: 9,
+            failures: 2,
         };
         let members = vec![member("alpha"), member("beta")];
-        let models = vec![ModelCounters { name: "duet".to_owned(), members }];
+        let agreement = Agreement { steps: 4, millionths: 3_000_000 };
+        let name = "duet".to_owned();
+        let models = vec![ModelCounters { name, members, steps: 8, gated: 1, agreement }];
         Counters { running: 1, waiting: 2, models }
     }
 
@@ -191,7 +194,8 @@ pub(crate) fn text(text: &str) -> Step {
 
 /// After `tokens` fused steps.
 pub(crate) fn finished(reason: FinishReason, tokens: usize) -> Step {
-    let usage = Usage { prompt_tokens: PROMPT_TOKENS, completion_tokens: tokens, gated: None };
+    let usage =
+        Usage { prompt_tokens: PROMPT_TOKENS, completion_tokens: tokens, ..Usage::default() };
     Step::Send(Event::Finished { reason, usage })
 }
 

@@ -127,3 +127,32 @@ fn texts_that_a_failing_member_was_not_reading_go_on() {
     assert!(matches!(results[1], Err(StepError::Member { .. })), "{results:?}");
     choose(&ensemble, &mut short);
 }
+
+#[test]
+fn members_agree_as_far_as_they_give_the_chosen_pieces_alike() {
+    let copies = Ensemble::new(vec![member(2, 1.0, LARGE); 2]);
+    let others = Ensemble::new(vec![member(2, 0.5, SMALL), member(3, 0.5, LARGE)]);
+    for (ensemble, alike) in [(copies, true), (others, false)] {
+        let mut sequence = start(&ensemble, &greedy());
+        sequence.tell(Logprobs { members: true, ..Logprobs::default() });
+        let (mut sum, mut steps) = (0.0, 0);
+        for _ in 0..20 {
+            let ended = choose(&ensemble, &mut sequence) == ensemble.union().end();
+            let votes = sequence.take_score().unwrap().members;
+            let given = |member: usize| f64::from(votes[member].probability.unwrap());
+            let (first, second) = (given(0), given(1));
+            (sum, steps) = (sum + 1.0 - (first - second).abs(), steps + 1);
+            if ended {
+                break;
+            }
+        }
+        let Agreement { steps: counted, .. } = sequence.agreement();
+        let rate = sequence.agreement().rate().unwrap();
+        assert_eq!(counted, steps);
+        assert!((rate - sum / steps as f64).abs() < 1e-5 && (rate == 1.0) == alike, "{rate}");
+    }
+    let one = Ensemble::new(vec![member(2, 1.0, LARGE)]);
+    let mut sequence = start(&one, &greedy());
+    choose(&one, &mut sequence);
+    assert_eq!(sequence.agreement().rate(), None);
+}

@@ -17,7 +17,8 @@ fn reading(ensemble: &Ensemble, text: &[u8], from: usize) -> Sequence {
     let pieces = ensemble.pieces_of(text).unwrap();
     let prompts = ensemble.scored_prompts(&pieces, from, ensemble.fusion()).unwrap();
     let mut sequence = Sequence::new(ensemble, prompts, greedy(), None).unwrap();
-    sequence.tell(Logprobs { top: 2, members: true, prompt: Some(from) });
+    let told = Logprobs { top: 2, members: true, prompt: Some(from), ..Logprobs::default() };
+    sequence.tell(told);
     sequence
 }
 

@@ -37,6 +37,7 @@ pub(super) async fn solve(
         gated: scored.gated,
         detail: json!({
             "readings": scored.readings.len(),
+            "bin": BIN,
             "agreement": agreement(reading),
         }),
     })

@@ -6,15 +6,19 @@ mod bpb;
 mod choice;
 mod exact;
 mod json;
+mod masses;
+mod program;
+mod report;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
-use super::{Item, Sample, System, ask::Asker, stats::Part};
+use super::{Item, Sample, System, ask::Asker, program::Problem, sandbox::Sandbox, stats::Part};
 use crate::engine::GenerateError;
 
 pub use choice::Frame;
+pub use report::Reports;
 
 /// A named data set and how it is asked.
 #[derive(Clone, Debug)]
@@ -35,23 +39,30 @@ pub struct Source {
 }
 
 /// How samples are asked and scored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Kind {
     /// Bits per byte of a text, of which this many bytes are read.
     BitsPerByte { bytes: usize },
+    /// What each member gives each piece of a text, of which this many bytes are read: what
+    /// [`tune`](super::tune) reads.
+    Masses { bytes: usize },
     /// The most probable of some continuations.
     Choice(Frame),
     /// A written answer whose last number is the right one.
     Exact { max_tokens: usize },
+    /// A Python function that passes its tests.
+    Program { max_tokens: usize, sandbox: Sandbox },
     /// JSON that keeps a schema, asked for with the constraint and without.
     Json { max_tokens: usize },
+    /// A report, in what can be said of it without a judge.
+    Report(Reports),
 }
 
 /// A figure that a task gives for each sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
     pub name: &'static str,
-    /// 0 or 1 for each sample, and told in percent.
+    /// From 0 to 1, and told in percent.
     pub is_share: bool,
     pub lower_is_better: bool,
     /// Of a system whose members have several vocabularies it is an upper bound; see
@@ -86,6 +97,12 @@ pub enum TaskError {
     WrongItem { task: &'static str, found: &'static str },
     #[error("the schema of the sample is none: {reason}")]
     Schema { reason: String },
+    #[error("`{system}` is another way to fuse, and a report is written by models as they are set")]
+    Variant { system: String },
+    #[error("there is no report: {reason}")]
+    Report { reason: String },
+    #[error("the program could not be run: {reason}")]
+    Sandbox { reason: String },
 }
 
 impl Kind {
@@ -95,7 +112,7 @@ impl Kind {
             Metric { name, is_share: true, lower_is_better: false, bound: false }
         }
         match self {
-            Self::BitsPerByte { .. } => &[Metric {
+            Self::BitsPerByte { .. } | Self::Masses { .. } => &[Metric {
                 name: "bits per byte",
                 is_share: false,
                 lower_is_better: true,
@@ -103,7 +120,18 @@ impl Kind {
             }],
             Self::Choice(_) => const { &[share("right, per byte"), share("right, sum")] },
             Self::Exact { .. } => const { &[share("right")] },
+            Self::Program { .. } => const { &[share("passes")] },
             Self::Json { .. } => const { &[share("valid, constrained"), share("valid, free")] },
+            Self::Report(_) => {
+                const {
+                    &[
+                        share("coverage"),
+                        Metric { lower_is_better: true, ..share("said again") },
+                        share("language kept"),
+                        share("length reached"),
+                    ]
+                }
+            }
         }
     }
 }
@@ -123,14 +151,27 @@ impl Task {
             (&Kind::BitsPerByte { bytes }, Item::Text(text)) => {
                 bpb::solve(asker, system, cut(text, bytes)).await
             }
+            (&Kind::Masses { bytes }, Item::Text(text)) => {
+                masses::solve(asker, system, cut(text, bytes)).await
+            }
             (Kind::Choice(frame), Item::Choice { stem, choices, answer }) => {
                 choice::solve(asker, system, &frame.around(stem), (choices, *answer)).await
             }
             (&Kind::Exact { max_tokens }, Item::Exact { question, answer }) => {
                 exact::solve(asker, system, (question, answer), max_tokens).await
             }
+            (
+                Kind::Program { max_tokens, sandbox },
+                Item::Program { prompt, tests, entry_point },
+            ) => {
+                let problem = Problem { prompt, tests, entry_point };
+                program::solve(asker, system, problem, (sandbox, *max_tokens)).await
+            }
             (&Kind::Json { max_tokens }, Item::Json { instruction, schema }) => {
                 json::solve(asker, system, (instruction, schema), max_tokens).await
+            }
+            (Kind::Report(reports), Item::Topic { request, .. }) => {
+                report::solve(asker, system, request, reports).await
             }
             (kind, item) => Err(TaskError::WrongItem { task: kind.called(), found: item.called() }),
         }
@@ -142,13 +183,25 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BitsPerByte { bytes } => write!(f, "bits per byte of the first {bytes} bytes"),
+            Self::Masses { bytes } => {
+                write!(f, "what each member gives each piece of the first {bytes} bytes")
+            }
             Self::Choice(Frame::None) => f.write_str("the most probable continuation"),
             Self::Choice(Frame::Question) => f.write_str("the most probable answer, no examples"),
             Self::Exact { max_tokens } => {
                 write!(f, "the last number of a greedy answer of at most {max_tokens} tokens")
             }
+            Self::Program { max_tokens, .. } => {
+                write!(f, "a greedy continuation of at most {max_tokens} tokens passes the tests")
+            }
             Self::Json { max_tokens } => {
                 write!(f, "greedy JSON of at most {max_tokens} tokens, held to its schema and free")
+            }
+            Self::Report(Reports { planner, max_tokens, .. }) => {
+                write!(
+                    f,
+                    "a report on a plan by {planner}, sections of at most {max_tokens} tokens"
+                )
             }
         }
     }
@@ -158,9 +211,12 @@ impl Kind {
     fn called(&self) -> &'static str {
         match self {
             Self::BitsPerByte { .. } => "bits per byte",
+            Self::Masses { .. } => "what members give",
             Self::Choice(_) => "multiple choice",
             Self::Exact { .. } => "an exact answer",
+            Self::Program { .. } => "programs",
             Self::Json { .. } => "keeping a schema",
+            Self::Report(_) => "reports",
         }
     }
 }

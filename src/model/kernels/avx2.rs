@@ -200,6 +200,12 @@ impl Simd for Avx2 {
             _mm256_maskstore_ps(to, written, lanes);
         }
     }
+
+    #[inline(always)]
+    fn prefetch(line: *const u8) {
+        // SAFETY: every x86-64 has the instruction; any address may be asked for.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
 }
 
 /// Sixteen bytes of rows `first` and `first + 4`.

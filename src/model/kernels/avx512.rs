@@ -176,6 +176,12 @@ impl Simd for Avx512 {
         // SAFETY: the caller's duty; masked lanes are not touched.
         unsafe { _mm512_mask_storeu_ps(to, u16::MAX << skipped, lanes) }
     }
+
+    #[inline(always)]
+    fn prefetch(line: *const u8) {
+        // SAFETY: every x86-64 has the instruction; any address may be asked for.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
 }
 
 /// Sixteen bytes of rows `first`, `first + 4`, `first + 8` and `first + 12`.

@@ -21,13 +21,15 @@ mod elementwise;
 #[cfg(test)]
 mod fuzz;
 mod kept;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod panels;
 mod pool;
 mod portable;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod rows;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod simd;
 mod softmax;
 mod weights;
@@ -117,6 +119,11 @@ fn run(isa: Isa, task: &Task<'_>) {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Set::Avx2 => unsafe { avx2::multiply(task) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Set::NeonDotprod => unsafe { neon::multiply_dotprod(task) },
+        #[cfg(target_arch = "aarch64")]
+        Set::Neon => neon::multiply(task),
         Set::Portable => portable::multiply(task),
     }
 }

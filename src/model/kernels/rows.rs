@@ -7,8 +7,6 @@
 //! Everything between [`multiply`] and the instructions is inlined into one function that enables
 //! them. So there are no closures here, nor in the formats: they would be functions of their own.
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
 use super::{
     Task,
     activations::{Activations, BLOCK},
@@ -180,7 +178,6 @@ unsafe fn add_block<S: Simd, F: Panel<S>, const N: usize>(
 fn prefetch<S: Simd, F: Panel<S>>(panel: &[u8], g: usize) {
     let ahead = panel.as_ptr().wrapping_add(panel.len() + g * F::BYTES * S::ROWS);
     for line in 0..(F::BYTES * S::ROWS).div_ceil(64) {
-        // SAFETY: every x86-64 has the instruction; any address may be asked for.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * line).cast()) };
+        S::prefetch(ahead.wrapping_add(64 * line));
     }
 }

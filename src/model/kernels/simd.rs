@@ -52,6 +52,9 @@ pub(super) trait Simd {
     unsafe fn dot_eight_bits(sum: Self::Int, quad: Self::Int, x: i32) -> Self::Int;
     /// Writes all lanes but the first `skipped`.
     unsafe fn store(lanes: Self::Float, to: *mut f32, skipped: usize);
+
+    /// Asks for the bytes at any address, there or not, or leaves it to the hardware.
+    fn prefetch(line: *const u8);
 }
 
 /// Neighbouring rows at some place: where the first one is and how far it is to the next.

@@ -135,7 +135,7 @@ fn logprobs(
     if top > 0 && !wanted {
         return Err(ApiError::invalid("top_logprobs", "is only allowed with `logprobs: true`"));
     }
-    Ok(wanted.then_some(Logprobs { top, members, prompt: None }))
+    Ok(wanted.then_some(Logprobs { top, members, ..Logprobs::default() }))
 }
 
 fn check_messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, ApiError> {

@@ -20,7 +20,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    engine::{FinishReason, Generate, Usage},
+    engine::{FinishReason, Generate, ModelCounters, Usage},
     server::{App, openapi::Refusals},
 };
 
@@ -181,7 +181,29 @@ impl Collector for OfEngine {
             let value = ConstCounter::new(member.rolled_back);
             value.encode(family.encode_family(&label(model, &member.name))?)?;
         }
-        Ok(())
+        let help = "Generations that a member failed";
+        let mut family = encoder.encode_descriptor("member_failures", help, None, kind)?;
+        for (model, member) in members() {
+            let value = ConstCounter::new(member.failures);
+            value.encode(family.encode_family(&label(model, &member.name))?)?;
+        }
+        let kind = ConstGauge::new(0.0).metric_type();
+        let mut rates = |name: &str, help: &str, rate: fn(&ModelCounters) -> Option<f64>| {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for model in &counters.models {
+                if let Some(rate) = rate(model) {
+                    let label = [("model_name", model.name.clone())];
+                    ConstGauge::new(rate).encode(family.encode_family(&label)?)?;
+                }
+            }
+            Ok(())
+        };
+        let help = "Share of the steps of ended generations that a gate left to one member";
+        rates("gate_rate", help, |model| {
+            (model.steps > 0).then(|| model.gated as f64 / model.steps as f64)
+        })?;
+        let help = "How near the members' probabilities of chosen pieces were, from 0 to 1";
+        rates("agreement", help, |model| model.agreement.rate())
     }
 }
 

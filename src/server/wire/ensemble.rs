@@ -79,12 +79,16 @@ fn invalid(param: &str, error: &impl ToString) -> ApiError {
     ApiError::invalid(param, error.to_string())
 }
 
-/// What an answer says of its members; nothing without a gate and if all went as it should.
+/// What an answer says of its members; nothing of one member that did as it should.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(in crate::server) struct WireFusion {
     /// The share of the steps that the primary decided alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     gate_rate: Option<f64>,
+    /// Where several chose: how near their probabilities of the chosen token were, 1 less the
+    /// distance between the greatest and the least, in the mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(in crate::server) warnings: Vec<WireWarning>,
 }
@@ -99,7 +103,7 @@ pub(in crate::server) struct WireWarning {
 impl WireFusion {
     /// What the usage says belongs here, not to OpenAI's own fields.
     pub(in crate::server) fn with_usage(self, usage: Usage) -> Self {
-        Self { gate_rate: usage.gate_rate(), ..self }
+        Self { gate_rate: usage.gate_rate(), agreement: usage.agreement.rate(), ..self }
     }
 
     pub(in crate::server) fn is_silent(&self) -> bool {

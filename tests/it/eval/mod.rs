@@ -1,7 +1,9 @@
 //! The evaluation's machinery on toy models.
 
+mod command;
 mod probability;
 mod runs;
+mod tuning;
 
 use std::sync::Arc;
 

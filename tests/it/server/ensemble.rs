@@ -1,7 +1,9 @@
 //! `ensemble`, our own field of requests and answers.
 
 use serde_json::{Value, json};
-use tutti::engine::{Event, FinishReason, FusionRequest, Rule, Usage, Weighting, WeightsRequest};
+use tutti::engine::{
+    Agreement, Event, FinishReason, FusionRequest, Rule, Usage, Weighting, WeightsRequest,
+};
 
 use super::client::{app, chat, post};
 use crate::scripted::{Scripted, Step, finished, started, text};
@@ -102,11 +104,16 @@ async fn a_member_that_was_lost_is_told_with_the_answer() {
 #[tokio::test]
 async fn the_gate_goes_in_and_its_rate_comes_out() {
     let engine = Scripted::new(|_| {
-        let usage = Usage { prompt_tokens: 7, completion_tokens: 4, gated: Some(3) };
+        let usage = Usage {
+            prompt_tokens: 7,
+            completion_tokens: 4,
+            gated: Some(3),
+            agreement: Agreement { steps: 2, millionths: 1_500_000 },
+        };
         let end = Step::Send(Event::Finished { reason: FinishReason::Stop, usage });
         Ok(vec![started(), text("well"), end])
     });
     let reply = post(app(&engine), &chat(json!({ "ensemble": { "gate": 0.5 } }))).await.json();
     assert_eq!(engine.seen()[0].fusion.gate, Some(0.5));
-    assert_eq!(reply["ensemble"], json!({ "gate_rate": 0.75 }));
+    assert_eq!(reply["ensemble"], json!({ "gate_rate": 0.75, "agreement": 0.75 }));
 }

@@ -143,6 +143,9 @@ async fn metrics_tell_of_tokens_waits_and_answers() {
         "tutti_num_requests_waiting 2",
         r#"tutti_member_forward_seconds_total{model_name="duet",member="beta"} 1.5"#,
         r#"tutti_rollback_tokens_total{model_name="duet",member="beta"} 9"#,
+        r#"tutti_member_failures_total{model_name="duet",member="beta"} 2"#,
+        r#"tutti_gate_rate{model_name="duet"} 0.125"#,
+        r#"tutti_agreement{model_name="duet"} 0.75"#,
         "# EOF",
     ] {
         assert!(reply.text.lines().any(|l| l == line), "{line} in\n{}", reply.text);

@@ -117,7 +117,7 @@ fn scored(byte: u8, logprob: Option<f32>) -> ScoredPiece {
         Vote { weight: 0.5, probability: Some(0.125) },
         Vote { weight: 0.5, probability: None },
     ];
-    let score = Score { logprob, top, members: votes };
+    let score = Score { logprob, top, members: votes, ..Score::default() };
     ScoredPiece { id: UnionId(byte.into()), bytes: vec![byte], score }
 }
 
@@ -145,7 +145,7 @@ async fn echoed_prompts_have_their_log_probabilities_too() {
     let choice = complete(&engine, fields).await.json()["choices"][0].take();
     assert_eq!(
         engine.seen()[0].logprobs,
-        Some(Logprobs { top: 2, members: false, prompt: Some(0) })
+        Some(Logprobs { top: 2, prompt: Some(0), ..Logprobs::default() })
     );
     assert_eq!(engine.seen()[0].stop.max_tokens, Some(0));
     assert_eq!(choice["text"], "Once");
@@ -167,7 +167,7 @@ async fn a_chats_tokens_have_bytes_alternatives_and_what_each_member_gave() {
             "logprobs": true, "top_logprobs": 2, "ensemble": { "attribution": true },
         });
         let reply = post_to(&engine, "/v1/chat/completions", &body).await;
-        let wanted = Logprobs { top: 2, members: true, prompt: None };
+        let wanted = Logprobs { top: 2, members: true, ..Logprobs::default() };
         assert_eq!(engine.seen()[0].logprobs, Some(wanted));
         let told: Vec<Value> = if stream {
             let chunks = reply.text.lines().filter_map(|line| line.strip_prefix("data: {"));

@@ -1,0 +1,212 @@
+//! `tutti eval`: whether an ensemble is better than its members.
+
+mod plan;
+mod view;
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use tutti::{
+    config::Config,
+    engine::{Engine, Rule, WeightsRequest},
+    eval::{
+        Variants,
+        data::Rows,
+        log::{self, Header, Log, Record},
+        pictures, run,
+        suite::{FEWEST, SETS, Suite},
+        table, tune,
+    },
+    store::Bars,
+};
+
+use super::load;
+use view::View;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+A run that was interrupted goes on where it was if the same command is given again; what is \
+finished is not asked twice. The folder of a run holds log.jsonl (every answer), table.md and \
+pictures, which `--from` makes again from the log.")]
+pub(crate) struct Args {
+    /// How much is asked: `quick` takes minutes, `full` hours
+    #[arg(value_enum, default_value_t = SuiteName::Quick)]
+    suite: SuiteName,
+    /// The ensemble that is held against its members [default: the configuration's default model]
+    #[arg(long, value_name = "NAME")]
+    ensemble: Option<String>,
+    #[arg(long, value_name = "TASK,TASK", value_delimiter = ',', help = tasks_help())]
+    task: Vec<String>,
+    /// A file of your own instead, as JSON lines; with --kind
+    #[arg(long, value_name = "FILE", requires = "kind", conflicts_with = "task")]
+    data: Option<PathBuf>,
+    /// What its rows are: mc (question, choices, answer from 0), exact (question, answer), bpb
+    /// (text), or the shape of a published data set: mmlu, arc, hellaswag, truthfulqa, gsm8k,
+    /// humaneval, texts, longwrite
+    #[arg(long, value_name = "KIND", requires = "data")]
+    kind: Option<Rows>,
+    /// The most samples of each task, a quarter of them to choose by; at least 4
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(FEWEST as i64..))]
+    limit: Option<u32>,
+    /// The ensemble with these rules too (mean, power:R, geometric, max, majority)
+    #[arg(long, value_name = "RULE,RULE", value_delimiter = ',', value_parser = rule)]
+    rule: Vec<Rule>,
+    /// With these weights too: one for each member in order, as 0.4:0.6, or prompt, or online
+    #[arg(long, value_name = "W:W,W:W", value_delimiter = ',', value_parser = weights)]
+    weights: Vec<WeightsRequest>,
+    /// With these thresholds of the gate too; of several of these three all combinations are run
+    #[arg(long, value_name = "P,P", value_delimiter = ',', value_parser = gate)]
+    gate: Vec<f64>,
+    /// Find weights, and temperatures of the members, that foresee texts best, instead of comparing
+    #[arg(long, value_enum, conflicts_with_all = ["task", "rule", "weights", "gate"])]
+    tune: Option<Tuned>,
+    /// Of all that is drawn
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The folder of the run [default: eval-SUITE]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Make table and pictures again from the log of a run, and ask nothing
+    #[arg(long, value_name = "LOG", exclusive = true)]
+    from: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SuiteName {
+    Quick,
+    Full,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Tuned {
+    Weights,
+}
+
+impl Args {
+    fn suite(&self) -> Suite {
+        match self.suite {
+            SuiteName::Quick => Suite::Quick,
+            SuiteName::Full => Suite::Full,
+        }
+    }
+
+    fn variants(&self) -> Variants {
+        Variants {
+            rules: self.rule.clone(),
+            weights: self.weights.clone(),
+            gates: self.gate.clone(),
+        }
+    }
+}
+
+pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
+    if let Some(path) = &args.from {
+        let (header, records) = log::read(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        return tell(folder, &header, &records);
+    }
+    let what = if args.tune.is_some() { "tune" } else { "eval" };
+    let folder = args.out.clone().unwrap_or_else(|| format!("{what}-{}", args.suite()).into());
+    let bars = Bars::stderr();
+    // All that can be refused is refused before models are loaded.
+    let name = plan::ensemble(config, args.ensemble.as_deref())?;
+    let tasks = plan::tasks(config, args, name, &bars)?;
+    let loaded = load::ensembles(config, &load::with_members(config, name), &bars)?;
+    let models = plan::models(config, name, &loaded, &bars)?;
+    let (mut ensembles, copies) = (loaded.ensembles.clone(), plan::copies(&loaded));
+    ensembles.extend(copies);
+    let engine = Arc::new(load::start(config, ensembles)?);
+    let plan = plan::plan(config, args, &*engine, (name, tasks, models))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let header = plan.header();
+    let path = folder.join("log.jsonl");
+    let mut log = Log::open(&path, &header)?;
+    if args.tune.is_none() {
+        writeln!(io::stdout(), "{}", table::detectable(&plan))?;
+    }
+    let mut view = View::begin(&plan, log.records().len());
+    ask(engine, &plan, &mut log, &mut view)?;
+    drop(view);
+    if args.tune.is_some() {
+        let (weights, members) = plan::weights(config, name);
+        let stages = tune::tune(log.records(), &weights, args.seed)?;
+        return Ok(writeln!(io::stdout(), "{}", tune::table(&stages, &members))?);
+    }
+    tell(&folder, &header, log.records())
+}
+
+fn ask(
+    engine: Arc<Engine>,
+    plan: &run::Plan,
+    log: &mut Log,
+    view: &mut View,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let mut observer = |event: run::Event<'_>| view.show(&event);
+    Ok(runtime.block_on(run::run(engine, plan, log, &mut observer))?)
+}
+
+/// Writes and prints what a log shows.
+fn tell(folder: &Path, header: &Header, records: &[Record]) -> anyhow::Result<()> {
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let text = table::markdown(header, records);
+    write("table.md", &text)?;
+    for (name, picture) in pictures::of(header, records)? {
+        write(&name, &picture)?;
+    }
+    writeln!(io::stdout(), "\n{text}")?;
+    Ok(writeln!(io::stdout(), "{}", folder.join("table.md").display())?)
+}
+
+fn tasks_help() -> String {
+    let names: Vec<&str> = SETS.iter().map(|set| set.name).collect();
+    format!("Only these of the tasks: {} (reports)", names.join(", "))
+}
+
+fn rule(text: &str) -> Result<Rule, String> {
+    text.parse().map_err(|error| format!("the rule {error}"))
+}
+
+fn weights(text: &str) -> Result<WeightsRequest, String> {
+    if let Ok(way) = text.parse() {
+        return Ok(WeightsRequest::By(way));
+    }
+    let weights: Result<Vec<f32>, _> = text.split(':').map(str::parse).collect();
+    match weights {
+        Ok(weights) if weights.iter().all(|&weight| weight > 0.0 && weight.is_finite()) => {
+            Ok(WeightsRequest::InOrder(weights))
+        }
+        _ => Err("it must be numbers above 0 with colons between, prompt or online; a member of \
+                  weight 0 is the others alone"
+            .to_owned()),
+    }
+}
+
+fn gate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(gate) if gate > 0.0 => Ok(gate),
+        _ => Err("it must be above 0; at 0 the ensemble is its primary member alone".to_owned()),
+    }
+}
+
+/// Names that are not among those that are known.
+fn unknown(what: &str, name: &str, known: &[&str]) -> anyhow::Error {
+    anyhow::anyhow!("there is no {what} `{name}`; there are: {}", known.join(", "))
+}
+
+/// Some have to be chosen by, and others told of.
+fn refuse_few(name: &str, count: usize) -> anyhow::Result<()> {
+    if count < FEWEST {
+        bail!("{name} has {count} samples; an evaluation needs at least {FEWEST}");
+    }
+    Ok(())
+}

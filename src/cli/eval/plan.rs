@@ -1,0 +1,212 @@
+//! From arguments and configuration to what is run.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use tutti::{
+    config::Config,
+    engine::Generate,
+    ensemble::Ensemble,
+    eval::{
+        System,
+        data::{self, Rows},
+        log::ModelHeader,
+        run::Plan,
+        sandbox::SandboxError,
+        suite::{SCHEMA, SETS, Set},
+        task::{Kind, Source, Task},
+    },
+    sampling::SamplingParams,
+    store::{self, Bars},
+};
+
+use super::{Args, load, refuse_few, unknown};
+use crate::cli::Files;
+
+/// The name of the ensemble that is evaluated.
+pub(super) fn ensemble<'a>(config: &'a Config, name: Option<&'a str>) -> anyhow::Result<&'a str> {
+    let name = name.unwrap_or(&config.default_model);
+    let known = || config.ensembles.iter().filter(|ensemble| ensemble.members.len() > 1);
+    if known().any(|ensemble| ensemble.name == name) {
+        return Ok(name);
+    }
+    let names: Vec<&str> = known().map(|ensemble| ensemble.name.as_str()).collect();
+    Err(unknown("ensemble of several members", name, &names))
+}
+
+/// What is asked. Fetches what is not on the disk.
+pub(super) fn tasks(
+    config: &Config,
+    args: &Args,
+    ensemble: &str,
+    bars: &Bars,
+) -> anyhow::Result<Vec<Task>> {
+    let files = Files::open(config)?;
+    let suite = args.suite();
+    let sampling = SamplingParams { seed: args.seed, ..config.sampling.clone() };
+    let kind = |rows| suite.kind(rows, (ensemble, &sampling));
+    let tuned: &[String] = &["texts".to_owned()];
+    let named = if args.tune.is_some() { tuned } else { &args.task };
+    let limit = args.limit.map(|limit| limit as usize);
+    if let (Some(path), Some(rows)) = (&args.data, args.kind) {
+        let samples = data::load(rows, path)?;
+        let file = files.store.measure(path, &bars.bar())?;
+        let source = Source { name: file.name.clone(), sha256: file.sha256 };
+        refuse_few(&file.name, samples.len())?;
+        let kind = kind(rows)?;
+        let task = Task { name: file.name, kind, samples, sources: vec![source] };
+        return Ok(vec![tuning(task, args)?.limited(limit)]);
+    }
+    let names: Vec<&str> = SETS.iter().map(|set| set.name).collect();
+    if let Some(stray) = named.iter().find(|task| !names.contains(&task.as_str())) {
+        return Err(unknown("task", stray, &names));
+    }
+    let wanted = |set: &&Set| {
+        let is_named = named.iter().any(|name| name == set.name);
+        is_named || (named.is_empty() && suite.asks(**set))
+    };
+    let task = |set: &Set| {
+        let task = if set.name == SCHEMA {
+            suite.schema()
+        } else {
+            published(&files, set.name, bars, &kind)?
+        };
+        Ok(tuning(task, args)?.limited(limit.or(suite.limit(*set))))
+    };
+    SETS.iter().filter(wanted).map(task).collect()
+}
+
+/// Where weights are to be found, texts are read for what each member gives.
+fn tuning(mut task: Task, args: &Args) -> anyhow::Result<Task> {
+    if args.tune.is_some() {
+        let Kind::BitsPerByte { bytes } = task.kind else {
+            bail!("weights are found on texts: give --kind bpb");
+        };
+        task.kind = Kind::Masses { bytes };
+    }
+    Ok(task)
+}
+
+/// The weights that an ensemble's members have, and their names.
+pub(super) fn weights(config: &Config, ensemble: &str) -> (Vec<f64>, Vec<String>) {
+    let set = config.ensembles.iter().find(|known| known.name == ensemble);
+    let members = set.into_iter().flat_map(|set| &set.members).filter(|it| it.weight > 0.0);
+    members.map(|member| (member.weight, member.model.clone())).unzip()
+}
+
+/// A data set with a manifest.
+fn published(
+    files: &Files,
+    name: &str,
+    bars: &Bars,
+    kind: &dyn Fn(Rows) -> Result<Kind, SandboxError>,
+) -> anyhow::Result<Task> {
+    let data_sets = store::data_sets(Path::new("eval/data"))?;
+    let (path, rows) = files.store.ensure_samples(&data_sets, name, &bars.bar())?;
+    let rows = rows.parse()?;
+    let kind = kind(rows).with_context(|| format!("cannot run the task {name}"))?;
+    let sums = store::find(&data_sets, name)?.files.iter();
+    let sources = sums.map(|file| Source { name: file.name.clone(), sha256: file.sha256.clone() });
+    Ok(Task {
+        name: name.to_owned(),
+        kind,
+        samples: data::load(rows, &path)?,
+        sources: sources.collect(),
+    })
+}
+
+/// What the members' weights are.
+pub(super) fn models(
+    config: &Config,
+    ensemble: &str,
+    loaded: &load::Loaded,
+    bars: &Bars,
+) -> anyhow::Result<Vec<ModelHeader>> {
+    let files = Files::open(config)?;
+    let members = load::with_members(config, ensemble).into_iter().skip(1);
+    let header = |name: &str| {
+        let files = match store::find(&files.manifests, name) {
+            Ok(manifest) => manifest.files.clone(),
+            Err(_) => local(Path::new(name))?
+                .iter()
+                .map(|file| files.store.measure(file, &bars.bar()))
+                .collect::<Result<_, _>>()?,
+        };
+        let source = |file: store::ModelFile| Source { name: file.name, sha256: file.sha256 };
+        let weight_bytes = loaded.weights.get(name).copied().unwrap_or(0);
+        Ok(ModelHeader {
+            name: name.to_owned(),
+            files: files.into_iter().map(source).collect(),
+            weight_bytes,
+        })
+    };
+    members.map(header).collect()
+}
+
+/// The files of a model that is named by its path.
+fn local(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let read = || format!("cannot list {}", path.display());
+    let mut files = Vec::new();
+    for entry in path.read_dir().with_context(read)? {
+        files.push(entry.with_context(read)?.path());
+    }
+    files.retain(|file| file.is_file());
+    files.sort();
+    Ok(files)
+}
+
+/// Two of each member as an ensemble; the weights are in memory once.
+pub(super) fn copies(loaded: &load::Loaded) -> Vec<(String, Arc<Ensemble>)> {
+    let alone = loaded.ensembles.iter().filter(|(_, ensemble)| ensemble.members().len() == 1);
+    let copies = |(name, ensemble): &(String, Arc<Ensemble>)| {
+        let member = &ensemble.members()[0];
+        let two = Ensemble::new(vec![member.clone(), member.clone()]);
+        (copies_of(name), Arc::new(two))
+    };
+    alone.map(copies).collect()
+}
+
+fn copies_of(member: &str) -> String {
+    format!("2 x {member}")
+}
+
+pub(super) fn plan(
+    config: &Config,
+    args: &Args,
+    engine: &dyn Generate,
+    (name, tasks, models): (&str, Vec<Task>, Vec<ModelHeader>),
+) -> anyhow::Result<Plan> {
+    let cards = engine.models();
+    let Some(card) = cards.iter().find(|card| card.name == name) else {
+        bail!("`{name}` was not loaded");
+    };
+    let set = config.ensembles.iter().find(|ensemble| ensemble.name == name);
+    let primary = set.into_iter().flat_map(|set| &set.members).find(|member| member.primary);
+    let ensemble = System::ensemble(engine, card, primary.map(|member| member.model.as_str()))?;
+    let (mut systems, mut copies) = (Vec::new(), Vec::new());
+    // Of members alone nothing has to be asked to find their weights.
+    if args.tune.is_none() {
+        for member in &card.members {
+            systems.push(System::member(member));
+            copies.push(System::copies(&copies_of(member), member));
+        }
+    }
+    let variants = ensemble.variants(&args.variants());
+    systems.push(ensemble);
+    systems.extend(variants);
+    Ok(Plan {
+        tasks,
+        systems,
+        copies,
+        checked: args.suite().checked(),
+        models,
+        seed: args.seed,
+        at_once: config.engine.max_sequences * 2,
+    })
+}

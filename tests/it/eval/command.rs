@@ -1,0 +1,102 @@
+//! `tutti eval` as people type it, with tiny models and data of one's own.
+
+use std::{
+    fs,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{adding::text, desk::Desk, folder};
+
+/// A desk with an ensemble of two tiny models and a file of short texts.
+fn desk(texts: usize) -> (Desk, tempfile::TempDir) {
+    let desk = Desk::new();
+    let folder = folder::folder();
+    desk.out(&["models", "add", text(folder.path()), "--id", "left"]);
+    desk.gguf("tiny.gguf");
+    desk.out(&["models", "add", "tiny.gguf", "--id", "tiny"]);
+    desk.write(
+        "tutti.toml",
+        "default = \"both\"\n\n[[ensemble]]\nname = \"both\"\nmembers = [{ model = \"left\" }, \
+         { model = \"tiny\" }]\n",
+    );
+    let words = ["the", "in", "the in", "inn", "thin", "then"];
+    let rows = (0..texts).map(|at| format!("{{\"text\": \"{}\"}}\n", words[at % words.len()]));
+    desk.write("texts.jsonl", &rows.collect::<String>());
+    (desk, folder)
+}
+
+const COMMAND: [&str; 7] = ["eval", "quick", "--data", "texts.jsonl", "--kind", "bpb", "--out=run"];
+
+/// The samples in the log, by system and id.
+fn finished(desk: &Desk) -> Vec<String> {
+    let log = fs::read_to_string(desk.at("run/log.jsonl")).unwrap_or_default();
+    let whole = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let samples = whole.filter(|line: &serde_json::Value| line["line"] == "sample");
+    samples.map(|line| format!("{} {}", line["system"], line["sample"])).collect()
+}
+
+#[test]
+fn a_run_of_ones_own_texts_leaves_a_log_a_table_and_pictures_and_can_be_told_again() {
+    let (desk, _folder) = desk(12);
+    let mut command = COMMAND.to_vec();
+    command.push("--rule=geometric");
+    let out = desk.out(&command);
+    for part in ["texts.jsonl, bits per byte", "both, rule geometric", "≤ ", "best on dev"] {
+        assert!(out.contains(part), "no `{part}` in {out}");
+    }
+    let table = fs::read_to_string(desk.at("run/table.md")).unwrap();
+    assert!(out.contains(&table) && table.contains("Check: 2 x "), "{table}");
+    for picture in ["texts-jsonl-bits-per-byte.svg", "agreement.svg"] {
+        let svg = fs::read_to_string(desk.at("run").join(picture)).unwrap();
+        assert!(svg.starts_with("<svg") && svg.contains("both"), "{picture}");
+    }
+    let log = fs::read(desk.at("run/log.jsonl")).unwrap();
+    fs::remove_file(desk.at("run/table.md")).unwrap();
+    desk.out(&["eval", "--from", "run/log.jsonl"]);
+    assert_eq!(fs::read_to_string(desk.at("run/table.md")).unwrap(), table);
+    // Again: all is there, and nothing is asked.
+    desk.out(&command);
+    assert_eq!(fs::read(desk.at("run/log.jsonl")).unwrap(), log);
+
+    // Weights are found on the same texts.
+    let tune = ["eval", "--tune=weights", "--data=texts.jsonl", "--kind=bpb"];
+    let tuned = desk.out(&tune);
+    assert!(tuned.contains("weights and temperatures") && tuned.contains("; tiny "), "{tuned}");
+    assert_eq!(desk.out(&tune), tuned, "from the log");
+
+    let other = desk.refusal(&COMMAND);
+    assert!(other.contains("is of another run") && other.contains("geometric"), "{other}");
+    let none = desk.refusal(&["eval", "--ensemble", "tiny"]);
+    assert!(none.contains("`tiny`; there are: ") && none.contains("both"), "{none}");
+    let task = desk.refusal(&["eval", "--task", "sums"]);
+    assert!(task.contains("`sums`") && task.contains("hellaswag"), "{task}");
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_and_asks_no_sample_twice() {
+    let (desk, _folder) = desk(200);
+    let mut running =
+        desk.command(&COMMAND).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while finished(&desk).len() < 20
+        && begun.elapsed() < Duration::from_secs(60)
+        && running.try_wait().unwrap().is_none()
+    {
+        thread::sleep(Duration::from_millis(2));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let before = finished(&desk);
+    let all = 200 * 3 + 3;
+    assert!((20..all).contains(&before.len()), "{} of {all} were finished", before.len());
+    let output = desk.run(&COMMAND);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("going on after"), "{said}");
+    let mut after = finished(&desk);
+    assert!(after.starts_with(&before) && after.len() == all, "{} of {all}", after.len());
+    after.sort_unstable();
+    after.dedup();
+    assert_eq!(after.len(), all, "each once");
+}
