@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use tutti::{
     config::{Config, DeviceConfig, EnsembleConfig, MemberConfig},
     engine::{Engine, EngineConfig},
-    ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member},
+    ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member, PerplexityChange, Wanted},
     model::{Device, Pool},
     store::{self, Bars, Progress},
     tokenizer::Tokenizer,
@@ -85,12 +85,17 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     }
     let device = device(config)?;
     let bar = bars.bar();
-    let paths = fetch(&wanted, &files, &bar)?;
+    let found = fetch(config, &wanted, &files, &bar)?;
     let since = Instant::now();
     let pool = Pool::new(threads(config)?);
     let limit = config.engine.memory_limit_mb.map(|limit| limit * 1_000_000);
-    let models = ensemble::load_models(paths, &pool, &device, limit)?;
+    let models = ensemble::load_models(found, &pool, &device, limit)?;
     let weights = models.iter().map(|(name, loaded)| (name.clone(), loaded.weight_bytes)).collect();
+    for (name, loaded) in &models {
+        if let Some(change) = loaded.change {
+            bar.note(&told(name, loaded.weight_bytes, change));
+        }
+    }
     let maps = map_folder(config, &files.cache);
     let mut ensembles = Vec::new();
     for ensemble in &wanted {
@@ -157,19 +162,33 @@ pub(super) fn start(
     Engine::start(ensembles, settings).context("cannot start the engine")
 }
 
-/// The file of each model that is needed.
+/// What making a model's weights smaller came to.
+fn told(name: &str, bytes: u64, change: PerplexityChange) -> String {
+    let PerplexityChange { before, after, tokens } = change;
+    let (megabytes, percent) = (bytes as f64 / 1e6, 100.0 * change.relative());
+    format!(
+        "{name}: quantized to q8_0, {megabytes:.1} MB; perplexity {before:.3} -> {after:.3} \
+         ({percent:+.2} %) on {tokens} tokens"
+    )
+}
+
+/// Where each model is that is needed, and how it is loaded.
 fn fetch(
+    config: &Config,
     wanted: &[EnsembleConfig],
     files: &Files,
     progress: &dyn Progress,
-) -> anyhow::Result<BTreeMap<String, PathBuf>> {
-    let mut paths = BTreeMap::new();
-    for member in wanted.iter().flat_map(|ensemble| &ensemble.members) {
-        if !paths.contains_key(&member.model) {
-            paths.insert(member.model.clone(), path(&member.model, files, progress)?);
+) -> anyhow::Result<BTreeMap<String, Wanted>> {
+    let mut found = BTreeMap::new();
+    for MemberConfig { model, .. } in wanted.iter().flat_map(|ensemble| &ensemble.members) {
+        if !found.contains_key(model) {
+            let own = config.models.get(model).and_then(|own| own.quantize);
+            let quantize = own.unwrap_or(config.engine.quantize);
+            let path = path(model, files, progress)?;
+            found.insert(model.clone(), Wanted { path, quantize });
         }
     }
-    Ok(paths)
+    Ok(found)
 }
 
 /// Where a model is, which may be its name.

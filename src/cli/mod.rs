@@ -19,6 +19,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tutti::{
     config::Config,
+    model::Quantize,
     store::{self, Bars, Manifest, Options, Store},
 };
 
@@ -38,6 +39,10 @@ pub(crate) struct Cli {
     /// The configuration [default: tutti.toml of the working directory, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Make weights in 16 or 32 bits smaller where models are loaded: q8_0, or none [default: what
+    /// the configuration says]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    quantize: Option<Quantize>,
     #[command(subcommand)]
     command: Command,
 }
@@ -93,7 +98,10 @@ enum VocabAction {
 }
 
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
+    let mut config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
+    if let Some(quantize) = cli.quantize {
+        config.quantize_all(quantize);
+    }
     match cli.command {
         Command::Report(args) => return report::run(&config, args),
         Command::Serve(args) => serve::run(&config, &args),

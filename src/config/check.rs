@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ensemble::{OnFailure, Rule, Settings, Weighting, WeightingError},
-    model::KvFormat,
+    model::{KvFormat, Quantize, QuantizeError},
     sampling::SamplingParams,
 };
 
@@ -83,7 +83,13 @@ fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Pr
         kept_tokens: raw.kept_tokens.unwrap_or(defaults.kept_tokens),
         kv_cache: kv_cache(raw, defaults.kv_cache)?,
         memory_limit_mb: raw.memory_limit_mb.filter(|&limit| limit > 0),
+        quantize: quantize(raw.quantize.as_deref(), "engine")?.unwrap_or(defaults.quantize),
     })
+}
+
+fn quantize(raw: Option<&str>, at: &str) -> Result<Option<Quantize>, Problem> {
+    let parsed = raw.map(str::parse).transpose();
+    parsed.map_err(|error: QuantizeError| problem(format!("{at}.quantize"), error.to_string()))
 }
 
 fn kv_cache(raw: &raw::Engine, default: KvFormat) -> Result<KvFormat, Problem> {
@@ -182,8 +188,10 @@ fn origins(origins: Vec<String>) -> Result<Vec<String>, Problem> {
 }
 
 fn model((name, raw): (String, raw::Model)) -> Result<(String, ModelConfig), Problem> {
-    let template_args = args::read(raw.template_args, &format!("model.{name}"))?;
-    Ok((name, ModelConfig { template_args }))
+    let at = format!("model.{name}");
+    let quantize = quantize(raw.quantize.as_deref(), &at)?;
+    let template_args = args::read(raw.template_args, &at)?;
+    Ok((name, ModelConfig { quantize, template_args }))
 }
 
 fn ensembles(raw: Vec<raw::Ensemble>) -> Result<Vec<EnsembleConfig>, Problem> {

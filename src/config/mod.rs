@@ -1,8 +1,8 @@
 //! One optional `tutti.toml` and a few environment variables into one checked [`Config`].
 //!
 //! Read once, at start-up, by `main`. Knows of other modules only what can be set: the sampling
-//! parameters, the ways of fusing and of keeping keys and values, the switches of chat templates.
-//! Does not look whether models or folders exist.
+//! parameters, the ways of fusing and of keeping keys, values and weights, the switches of chat
+//! templates. Does not look whether models or folders exist.
 
 mod args;
 mod check;
@@ -15,7 +15,10 @@ use std::{
 };
 
 use crate::{
-    ensemble::Settings, model::KvFormat, sampling::SamplingParams, tokenizer::chat::TemplateArgs,
+    ensemble::Settings,
+    model::{KvFormat, Quantize},
+    sampling::SamplingParams,
+    tokenizer::chat::TemplateArgs,
 };
 
 /// Where the file is looked for when nobody names one.
@@ -75,6 +78,8 @@ pub struct EngineConfig {
     pub kv_cache: KvFormat,
     /// The most memory, in MB, that models may be loaded into; `None` is what is free.
     pub memory_limit_mb: Option<u64>,
+    /// How models' weights are made smaller while they are loaded.
+    pub quantize: Quantize,
 }
 
 /// Where models compute.
@@ -113,6 +118,8 @@ pub struct ServerSettings {
 /// What is set of one model, wherever it is a member.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelConfig {
+    /// `None` is the engine's.
+    pub quantize: Option<Quantize>,
     pub template_args: TemplateArgs,
 }
 
@@ -158,6 +165,11 @@ impl EnsembleConfig {
         let (fusion, template_args) = (Settings::default(), TemplateArgs::new());
         Self { name: name.to_owned(), members, fusion, template_args }
     }
+
+    /// As a part of a `tutti.toml`, with comments.
+    pub fn to_toml(&self) -> String {
+        print::ensemble(self)
+    }
 }
 
 /// What is wrong with the configuration.
@@ -190,6 +202,14 @@ impl Config {
             config.paths.cache = Some(cache);
         }
         Ok(config)
+    }
+
+    /// Every model's weights are made smaller in this way, whatever is set.
+    pub fn quantize_all(&mut self, quantize: Quantize) {
+        self.engine.quantize = quantize;
+        for model in self.models.values_mut() {
+            model.quantize = None;
+        }
     }
 
     fn read(file: &Path) -> Result<Self, ConfigError> {
@@ -230,6 +250,7 @@ impl Default for Config {
                 kept_tokens: 4096,
                 kv_cache: KvFormat::default(),
                 memory_limit_mb: None,
+                quantize: Quantize::None,
             },
             sampling: SamplingParams {
                 temperature: 0.7,

@@ -34,6 +34,7 @@ pub(super) fn to_toml(config: &Config) -> String {
     if config.models.is_empty() {
         sections.push(
             "# [model.NAME] is what is set of one model, wherever it is a member:\n\
+             # quantize = \"q8_0\"\n\
              # template_args = { enable_thinking = false }\n"
                 .to_owned(),
         );
@@ -73,6 +74,7 @@ fn engine(engine: &EngineConfig) -> String {
         kept_tokens,
         kv_cache,
         memory_limit_mb,
+        quantize,
     } = engine;
     let memory_limit_mb = memory_limit_mb.unwrap_or(0);
     let kv_cache = match kv_cache {
@@ -107,7 +109,10 @@ fn engine(engine: &EngineConfig) -> String {
          kv_cache = \"{kv_cache}\"\n\
          # Models that need more megabytes, weights and one full context each, are not loaded; 0 is\n\
          # what is free.\n\
-         memory_limit_mb = {memory_limit_mb}\n"
+         memory_limit_mb = {memory_limit_mb}\n\
+         # \"q8_0\" makes weights in 16 or 32 bits smaller while they are loaded, and tells what that\n\
+         # costs in perplexity; \"none\" leaves them. Weights that are quantized already stay.\n\
+         quantize = \"{quantize}\"\n"
     )
 }
 
@@ -162,10 +167,16 @@ fn server(server: &ServerSettings) -> String {
 }
 
 fn model((name, model): (&String, &ModelConfig)) -> String {
-    let ModelConfig { template_args } = model;
+    let ModelConfig { quantize, template_args } = model;
+    let quantize = match quantize {
+        Some(quantize) => format!("quantize = \"{quantize}\""),
+        None => "# quantize = \"q8_0\"".to_owned(),
+    };
     format!(
         "# What is set of one model, wherever it is a member.\n\
          [model.{}]\n\
+         # In place of the engine's.\n\
+         {quantize}\n\
          {}\n",
         quoted(name),
         template_switches(template_args),
@@ -186,7 +197,7 @@ fn template_switches(args: &TemplateArgs) -> String {
     )
 }
 
-fn ensemble(ensemble: &EnsembleConfig) -> String {
+pub(super) fn ensemble(ensemble: &EnsembleConfig) -> String {
     let Settings { rule, weights, gate, on_failure } = &ensemble.fusion;
     let floor = match rule.floor() {
         // Of the shortest digits that give the same 32 bits.

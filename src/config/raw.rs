@@ -38,6 +38,7 @@ pub(super) struct Engine {
     pub(super) kept_tokens: Option<usize>,
     pub(super) kv_cache: Option<String>,
     pub(super) memory_limit_mb: Option<u64>,
+    pub(super) quantize: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +68,7 @@ pub(super) struct Server {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Model {
+    pub(super) quantize: Option<String>,
     pub(super) template_args: Option<Table>,
 }
 

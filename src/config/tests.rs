@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Config, ConfigError, DeviceConfig, EnsembleConfig, MemberConfig};
 use crate::{
     ensemble::{OnFailure, Rule, Settings, Weighting},
-    model::KvFormat,
+    model::{KvFormat, Quantize},
     tokenizer::chat::TemplateArgs,
 };
 
@@ -52,6 +52,7 @@ prefill_chunk = 6
 kept_tokens = 7
 kv_cache = "q8"
 memory_limit_mb = 8
+quantize = "q8_0"
 [sampling]
 temperature = 0.1
 top_k = 40
@@ -69,6 +70,7 @@ strict_params = true
 log_prompts = true
 grace_seconds = 2
 [model."a/b.gguf"]
+quantize = "none"
 template_args = { enable_thinking = false, since = 2024-07-26, "odd \"name\"" = [1, { x = 0.5 }] }
 [[ensemble]]
 name = "trio"
@@ -109,7 +111,8 @@ fn every_key_is_read() {
         ),
         (Some(3), 4, 5, 6, 7)
     );
-    assert_eq!(engine.kv_cache, KvFormat::Q8);
+    assert_eq!((engine.kv_cache, engine.quantize), (KvFormat::Q8, Quantize::Q8_0));
+    assert_eq!(config.models["a/b.gguf"].quantize, Some(Quantize::None));
     let sampling = &config.sampling;
     assert_eq!(
         (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p),
@@ -233,6 +236,8 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ("[engine]\nprefill_chunk = 0".to_owned(), "engine.prefill_chunk"),
         ("[engine]\nkv_cache = \"q4\"".to_owned(), "engine.kv_cache"),
         ("[engine]\nkv_cache = \"q8\"\ndevice = \"metal\"".to_owned(), "engine.kv_cache"),
+        ("[engine]\nquantize = \"q8_1\"".to_owned(), "engine.quantize"),
+        ("[model.a]\nquantize = \"q8_k\"".to_owned(), "model.a.quantize"),
         ("[sampling]\ntemperature = 2.5".to_owned(), "sampling.temperature"),
         ("[sampling]\ntemperature = nan".to_owned(), "sampling.temperature"),
         ("[sampling]\ntop_p = 0".to_owned(), "sampling.top_p"),

@@ -19,14 +19,11 @@ impl Ensemble {
         let mut raised = Vec::new();
         let mut of_member = |member: usize| {
             let (map, probs) = (&self.maps[member], &sequence.states[member].probs);
+            // What has no mass has none at any temperature, where `power` leaves a trace.
             let has_mass = map.mass_of(probs, id) > 0.0;
             let mut at = |factor: f32| {
                 raised.clear();
-                // What has no mass has none at any temperature, where `power` leaves a trace.
-                raised.extend(probs.iter().map(|&p| match p {
-                    0.0 => 0.0,
-                    p => power(p, factor.recip()),
-                }));
+                raised.extend(probs.iter().map(|&p| power(p, factor.recip())));
                 let total: f64 = raised.iter().map(|&mass| f64::from(mass)).sum();
                 (f64::from(map.mass_of(&raised, id)).ln() - total.ln()) as f32
             };

@@ -7,10 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Ensemble, Member, pieces, weighted};
+use super::{Ensemble, Member, PerplexityChange, pieces, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
-    model::{self, Checkpoint, Decoder, Device, DeviceError, LanguageModel, Pool},
+    model::{
+        self, Checkpoint, Decoder, Device, DeviceError, LanguageModel, ModelError, Pool, Quantize,
+    },
     tokenizer::{Tokenizer, TokenizerError},
     vocab::{MapError, UnionVocab},
 };
@@ -28,6 +30,8 @@ pub enum LoadError {
          are {available}; name fewer or smaller ones, or raise `engine.memory_limit_mb`"
     )]
     Memory { models: String, needed: u64, weights: u64, caches: u64, available: u64 },
+    #[error("cannot measure what smaller weights of {path} cost: {source}")]
+    Measure { path: PathBuf, source: ModelError },
     #[error("cannot place {path}: {source}")]
     Device { path: PathBuf, source: DeviceError },
 }
@@ -39,6 +43,22 @@ pub struct LoadedModel {
     pub tokenizer: Arc<Tokenizer>,
     /// What its weights take.
     pub weight_bytes: u64,
+    /// What making them smaller cost, if that was asked for.
+    pub change: Option<PerplexityChange>,
+}
+
+/// What is to be loaded, and how.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub path: PathBuf,
+    pub quantize: Quantize,
+}
+
+impl From<PathBuf> for Wanted {
+    /// As it is.
+    fn from(path: PathBuf) -> Self {
+        Self { path, quantize: Quantize::None }
+    }
 }
 
 /// Loads several models, by name, on one pool of threads.
@@ -51,18 +71,19 @@ pub struct LoadedModel {
 /// # Errors
 /// As [`load_model`], and for want of memory.
 pub fn load_models(
-    paths: BTreeMap<String, PathBuf>,
+    wanted: BTreeMap<String, Wanted>,
     pool: &Pool,
     device: &Device,
     limit: Option<u64>,
 ) -> Result<BTreeMap<String, LoadedModel>, LoadError> {
     let mut opened = Vec::new();
-    for (name, path) in paths {
-        let (checkpoint, tokenizer) = open_model(&path)?;
-        opened.push((name, path, checkpoint, tokenizer));
+    for (name, wanted) in wanted {
+        let (checkpoint, tokenizer) = open_model(&wanted.path)?;
+        opened.push((name, wanted, checkpoint, tokenizer));
     }
     let cache = |c: &Checkpoint| c.kv_bytes_a_token(device.kv_format()) * c.context_length() as u64;
-    let weights: u64 = opened.iter().map(|(.., checkpoint, _)| checkpoint.weight_bytes()).sum();
+    let sizes = opened.iter().map(|(_, wanted, c, _)| c.weight_bytes_as(wanted.quantize));
+    let weights: u64 = sizes.sum();
     let caches: u64 = opened.iter().map(|(.., checkpoint, _)| cache(checkpoint)).sum();
     if let Some(available) = limit.or_else(available_memory)
         && weights + caches > available
@@ -79,8 +100,8 @@ pub fn load_models(
     }
     opened
         .into_iter()
-        .map(|(name, path, checkpoint, tokenizer)| {
-            Ok((name, place((&path, checkpoint, tokenizer), pool, device)?))
+        .map(|(name, wanted, checkpoint, tokenizer)| {
+            Ok((name, place(&wanted, (checkpoint, tokenizer), pool, device)?))
         })
         .collect()
 }
@@ -99,20 +120,31 @@ fn available_memory() -> Option<u64> {
 /// # Errors
 /// If a file is missing, damaged, of a kind that cannot be run right, or too large for the device.
 pub fn load_model(path: &Path, pool: &Pool, device: &Device) -> Result<LoadedModel, LoadError> {
-    let (checkpoint, tokenizer) = open_model(path)?;
-    place((path, checkpoint, tokenizer), pool, device)
+    place(&path.to_owned().into(), open_model(path)?, pool, device)
 }
 
 fn place(
-    (path, checkpoint, tokenizer): (&Path, Checkpoint, Tokenizer),
+    Wanted { path, quantize }: &Wanted,
+    (checkpoint, tokenizer): (Checkpoint, Tokenizer),
     pool: &Pool,
     device: &Device,
 ) -> Result<LoadedModel, LoadError> {
-    let model = device
-        .place(Decoder::new(&checkpoint, pool)?)
-        .map_err(|source| LoadError::Device { path: path.to_owned(), source })?;
-    let weight_bytes = checkpoint.weight_bytes();
-    Ok(LoadedModel { model, tokenizer: Arc::new(tokenizer), weight_bytes })
+    let decoder = |checkpoint: &Checkpoint| -> Result<Arc<dyn LanguageModel>, LoadError> {
+        let placed = device.place(Decoder::new(checkpoint, pool)?);
+        placed.map_err(|source| LoadError::Device { path: path.clone(), source })
+    };
+    let mut model = decoder(&checkpoint)?;
+    let mut weight_bytes = checkpoint.weight_bytes();
+    let mut change = None;
+    if weight_bytes != checkpoint.weight_bytes_as(*quantize) {
+        let smaller = checkpoint.quantized(*quantize, pool)?;
+        let before = std::mem::replace(&mut model, decoder(&smaller)?);
+        let measured = PerplexityChange::measure(&*before, &*model, &tokenizer);
+        change =
+            Some(measured.map_err(|source| LoadError::Measure { path: path.clone(), source })?);
+        weight_bytes = smaller.weight_bytes();
+    }
+    Ok(LoadedModel { model, tokenizer: Arc::new(tokenizer), weight_bytes, change })
 }
 
 /// Opens what [`load_model`] loads.

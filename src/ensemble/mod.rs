@@ -26,6 +26,7 @@ mod gate;
 mod load;
 mod mix;
 mod outlook;
+mod perplexity;
 mod pieces;
 mod prefix;
 mod score;
@@ -46,10 +47,11 @@ pub use fusion::{
     Fusion, FusionError, FusionRequest, OnFailure, Rule, RuleError, Settings, WeightsRequest,
 };
 pub use load::{
-    LoadError, LoadedModel, MapOrigin, load_ensemble, load_model, load_models, load_tokenizer,
-    open_model,
+    LoadError, LoadedModel, MapOrigin, Wanted, load_ensemble, load_model, load_models,
+    load_tokenizer, open_model,
 };
 pub use outlook::Outlook;
+pub use perplexity::PerplexityChange;
 pub use prefix::Prefixes;
 pub use score::{Logprobs, Score, ScoredAlternative, Vote};
 pub use sequence::{Prompts, Sequence, StartError, Warning};

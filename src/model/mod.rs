@@ -15,6 +15,7 @@ mod config_json;
 mod decoder;
 mod forward;
 mod kernels;
+mod quantize;
 mod tensors;
 
 pub use cache::{KvCache, KvFormat};
@@ -23,6 +24,7 @@ pub use checkpoint::Checkpoint;
 pub(crate) use config_gguf::DIVISORS;
 pub use decoder::Decoder;
 pub use kernels::Pool;
+pub use quantize::{Quantize, QuantizeError};
 
 /// The name of the instructions that models compute with on this machine.
 pub fn instructions() -> &'static str {

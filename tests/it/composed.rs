@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use candle_core::quantized::GgmlDType;
 use serde_json::Value;
 
-use crate::{adding::text, desk::Desk, folder};
+use crate::{adding::text, damaged, desk::Desk, folder, tiny::Shape};
 
 /// The text of each member's prompt, marks of the template left out.
 fn prompts(out: &str) -> Vec<String> {
@@ -66,4 +67,33 @@ fn an_ensemble_of_ones_own_leaves_the_map_of_its_built_in_namesake_alone() {
     }
     let kept = fs::read_to_string(desk.at("vocab-maps/duet.map")).unwrap();
     assert_eq!(kept, "the built-in one's");
+}
+
+#[test]
+fn weights_made_smaller_at_load_are_told_with_what_that_costs() {
+    let desk = Desk::new();
+    let model = desk.at("plain.gguf");
+    let plain = damaged::of(&Shape { dtypes: &[GgmlDType::F16, GgmlDType::F32], ..damaged::SMALL });
+    fs::copy(plain.write().0.path(), &model).unwrap();
+    let said = |words: &[&str]| {
+        let output =
+            desk.run(&[&["inspect", "the", "--next", "--model", text(&model)], words].concat());
+        let error = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), error)
+    };
+    let (fine, plain) = said(&[]);
+    assert!(fine && !plain.contains("quantized"), "{plain}");
+    let (fine, told) = said(&["--quantize", "q8_0"]);
+    assert!(fine && told.contains("quantized to q8_0") && told.contains("perplexity "), "{told}");
+    assert!(told.contains(" %) on "), "{told}");
+    let (fine, refused) = said(&["--quantize", "q8_1"]);
+    assert!(!fine && refused.contains("`q8_1`") && refused.contains("q8_0"), "{refused}");
+
+    let own = format!(
+        "[engine]\nquantize = \"q8_0\"\n[model.\"{}\"]\nquantize = \"none\"\n",
+        text(&model)
+    );
+    desk.write("tutti.toml", &own);
+    assert!(!said(&[]).1.contains("quantized"));
+    assert!(said(&["--quantize", "q8_0"]).1.contains("quantized"));
 }

@@ -15,7 +15,7 @@ use tutti::{
 
 use crate::tiny::{Shape, Tiny};
 
-const SMALL: Shape = Shape {
+pub(crate) const SMALL: Shape = Shape {
     architecture: "qwen2",
     layers: 1,
     width: 32,
@@ -29,7 +29,12 @@ const SMALL: Shape = Shape {
 
 /// A model with a tokenizer of single characters and a few joined ones.
 pub(crate) fn small() -> Tiny {
-    let mut tiny = Tiny::new(&SMALL);
+    of(&SMALL)
+}
+
+/// The same of a shape with as many tokens.
+pub(crate) fn of(shape: &Shape) -> Tiny {
+    let mut tiny = Tiny::new(shape);
     let text = |text: &str| Value::String(text.to_owned());
     let texts = |texts: &[String]| Value::Array(texts.iter().map(|each| text(each)).collect());
     // Of the alphabet of byte-level BPE, those that are themselves.

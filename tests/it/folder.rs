@@ -153,7 +153,7 @@ fn a_folder_without_a_tokenizer_or_with_a_wrong_stop_is_refused_by_file() {
 #[test]
 fn models_that_do_not_fit_the_memory_are_refused_with_the_numbers() {
     let folder = folder();
-    let paths = || BTreeMap::from([("tiny".to_owned(), folder.path().to_owned())]);
+    let paths = || BTreeMap::from([("tiny".to_owned(), folder.path().to_owned().into())]);
     let checkpoint = Checkpoint::from_folder(folder.path()).unwrap();
     // Two layers of two heads of 8, keys and values, 2 bytes each.
     assert_eq!(checkpoint.kv_bytes_a_token(KvFormat::F16), 2 * 2 * 8 * 2 * 2);

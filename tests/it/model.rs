@@ -2,13 +2,13 @@
 
 use std::{num::NonZeroUsize, path::Path};
 
-use candle_core::quantized::gguf_file::Value as Metadata;
+use candle_core::quantized::{GgmlDType, gguf_file::Value as Metadata};
 use serde_json::Value;
 use tutti::{
     gguf::Gguf,
     model::{
-        Checkpoint, Decoder, KvCache, KvFormat, LanguageModel, LoadError, ModelError, Pool, Row,
-        Want,
+        Checkpoint, Decoder, KvCache, KvFormat, LanguageModel, LoadError, ModelError, Pool,
+        Quantize, Row, Want,
     },
     tokenizer::Tokenizer,
     vocab::TokenId,
@@ -402,5 +402,41 @@ fn what_cannot_be_run_is_refused_by_name() {
         (refusal(|tiny| tiny.add("blk.1.ffn_up.bias", &[1.0; 512])), "blk.1.ffn_up.bias"),
     ] {
         assert!(message.contains(named), "{message}");
+    }
+}
+
+// Smaller weights.
+
+/// Of every kind of plain numbers.
+const PLAIN: Shape = Shape { dtypes: &[GgmlDType::F16, GgmlDType::BF16, GgmlDType::F32], ..LLAMA };
+
+/// Of none.
+const BLOCKS: Shape = Shape { dtypes: &[GgmlDType::Q4_1], ..LLAMA };
+
+#[test]
+fn floats_made_8_bits_at_load_give_nearly_the_same_and_nothing_else_changes() {
+    let pool = pool(2);
+    for (shape, floats) in [(&PLAIN, true), (&LLAMA, true), (&QWEN2, true), (&BLOCKS, false)] {
+        let (_file, gguf) = Tiny::new(shape).write();
+        let plain = Checkpoint::from_gguf(&gguf).unwrap();
+        let smaller = plain.clone().quantized(Quantize::Q8_0, &pool).unwrap();
+        assert_eq!(smaller.weight_bytes(), plain.weight_bytes_as(Quantize::Q8_0));
+        assert_eq!(smaller.weight_bytes() < plain.weight_bytes(), floats);
+        let kept = plain.clone().quantized(Quantize::None, &pool).unwrap();
+        let logits = |checkpoint: &Checkpoint| {
+            let model = Decoder::new(checkpoint, &pool).unwrap();
+            forward(&model, &mut model.new_cache(), &tokens(40, 1, shape.vocab), Want::All)
+        };
+        let (before, after) = (logits(&plain), logits(&smaller));
+        assert_eq!(bits(&logits(&kept)), bits(&before));
+        let size = |logits: &[f32]| {
+            logits.iter().map(|&logit| f64::from(logit).powi(2)).sum::<f64>().sqrt()
+        };
+        let change: Vec<f32> = before.iter().zip(&after).map(|(a, b)| a - b).collect();
+        let share = size(&change) / size(&before);
+        assert!(share < 0.03 && (share > 0.0) == floats, "{share}");
+        // Done again it changes nothing more.
+        let again = smaller.quantized(Quantize::Q8_0, &pool).unwrap();
+        assert_eq!(bits(&logits(&again)), bits(&after));
     }
 }

@@ -1,6 +1,7 @@
 //! `tutti eval`: whether an ensemble is better than its members.
 
 mod plan;
+mod tune;
 mod view;
 
 use std::{
@@ -20,8 +21,8 @@ use tutti::{
         data::Rows,
         log::{self, Header, Log, Record},
         pictures, run,
-        suite::{FEWEST, SETS, Suite},
-        table, tune,
+        suite::{FEWEST, SETS, Set, Suite},
+        table,
     },
     store::Bars,
 };
@@ -63,13 +64,14 @@ pub(crate) struct Args {
     /// With these thresholds of the gate too; of several of these three all combinations are run
     #[arg(long, value_name = "P,P", value_delimiter = ',', value_parser = gate)]
     gate: Vec<f64>,
-    /// Find weights, and temperatures of the members, that foresee texts best, instead of comparing
-    #[arg(long, value_enum, conflicts_with_all = ["task", "rule", "weights", "gate"])]
-    tune: Option<Tuned>,
+    /// Find weights, and a calibration temperature for each member, under which texts take the
+    /// fewest bits per byte, from one reading of them: of `texts`, or what --task or --data names
+    #[arg(long, value_enum, conflicts_with_all = ["rule", "weights", "gate"])]
+    tune: Option<Tune>,
     /// Of all that is drawn
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The folder of the run [default: eval-SUITE]
+    /// The folder of the run [default: eval-SUITE, or tune-SUITE]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Make table and pictures again from the log of a run, and ask nothing
@@ -84,7 +86,7 @@ enum SuiteName {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Tuned {
+enum Tune {
     Weights,
 }
 
@@ -94,6 +96,22 @@ impl Args {
             SuiteName::Quick => Suite::Quick,
             SuiteName::Full => Suite::Full,
         }
+    }
+
+    /// Whether a data set is asked.
+    fn asks(&self, set: Set) -> bool {
+        match (&self.task[..], self.tune) {
+            ([], None) => self.suite().asks(set),
+            ([], Some(Tune::Weights)) => set.name == tune::SET,
+            (names, _) => names.iter().any(|name| name == set.name),
+        }
+    }
+
+    /// How many samples of it.
+    fn limit(&self, set: Set) -> Option<usize> {
+        let of_suite = self.suite().limit(set);
+        let usual = of_suite.map(|of_suite| self.tune.map_or(of_suite, |_| tune::SAMPLES));
+        self.limit.map(|limit| limit as usize).or(usual)
     }
 
     fn variants(&self) -> Variants {
@@ -111,8 +129,10 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
         return tell(folder, &header, &records);
     }
-    let what = if args.tune.is_some() { "tune" } else { "eval" };
-    let folder = args.out.clone().unwrap_or_else(|| format!("{what}-{}", args.suite()).into());
+    if let Some(Tune::Weights) = args.tune {
+        return tune::run(config, args);
+    }
+    let folder = args.out.clone().unwrap_or_else(|| format!("eval-{}", args.suite()).into());
     let bars = Bars::stderr();
     // All that can be refused is refused before models are loaded.
     let name = plan::ensemble(config, args.ensemble.as_deref())?;
@@ -125,19 +145,11 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let plan = plan::plan(config, args, &*engine, (name, tasks, models))?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let header = plan.header();
-    let path = folder.join("log.jsonl");
-    let mut log = Log::open(&path, &header)?;
-    if args.tune.is_none() {
-        writeln!(io::stdout(), "{}", table::detectable(&plan))?;
-    }
+    let mut log = Log::open(&folder.join("log.jsonl"), &header)?;
+    writeln!(io::stdout(), "{}", table::detectable(&plan))?;
     let mut view = View::begin(&plan, log.records().len());
     ask(engine, &plan, &mut log, &mut view)?;
     drop(view);
-    if args.tune.is_some() {
-        let (weights, members) = plan::weights(config, name);
-        let stages = tune::tune(log.records(), &weights, args.seed)?;
-        return Ok(writeln!(io::stdout(), "{}", tune::table(&stages, &members))?);
-    }
     tell(&folder, &header, log.records())
 }
 

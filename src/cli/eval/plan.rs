@@ -48,9 +48,6 @@ pub(super) fn tasks(
     let suite = args.suite();
     let sampling = SamplingParams { seed: args.seed, ..config.sampling.clone() };
     let kind = |rows| suite.kind(rows, (ensemble, &sampling));
-    let tuned: &[String] = &["texts".to_owned()];
-    let named = if args.tune.is_some() { tuned } else { &args.task };
-    let limit = args.limit.map(|limit| limit as usize);
     if let (Some(path), Some(rows)) = (&args.data, args.kind) {
         let samples = data::load(rows, path)?;
         let file = files.store.measure(path, &bars.bar())?;
@@ -58,43 +55,22 @@ pub(super) fn tasks(
         refuse_few(&file.name, samples.len())?;
         let kind = kind(rows)?;
         let task = Task { name: file.name, kind, samples, sources: vec![source] };
-        return Ok(vec![tuning(task, args)?.limited(limit)]);
+        return Ok(vec![task.limited(args.limit.map(|limit| limit as usize))]);
     }
     let names: Vec<&str> = SETS.iter().map(|set| set.name).collect();
-    if let Some(stray) = named.iter().find(|task| !names.contains(&task.as_str())) {
+    if let Some(stray) = args.task.iter().find(|task| !names.contains(&task.as_str())) {
         return Err(unknown("task", stray, &names));
     }
-    let wanted = |set: &&Set| {
-        let is_named = named.iter().any(|name| name == set.name);
-        is_named || (named.is_empty() && suite.asks(**set))
-    };
+    let wanted = |set: &&Set| args.asks(**set);
     let task = |set: &Set| {
         let task = if set.name == SCHEMA {
             suite.schema()
         } else {
             published(&files, set.name, bars, &kind)?
         };
-        Ok(tuning(task, args)?.limited(limit.or(suite.limit(*set))))
+        Ok(task.limited(args.limit(*set)))
     };
     SETS.iter().filter(wanted).map(task).collect()
-}
-
-/// Where weights are to be found, texts are read for what each member gives.
-fn tuning(mut task: Task, args: &Args) -> anyhow::Result<Task> {
-    if args.tune.is_some() {
-        let Kind::BitsPerByte { bytes } = task.kind else {
-            bail!("weights are found on texts: give --kind bpb");
-        };
-        task.kind = Kind::Masses { bytes };
-    }
-    Ok(task)
-}
-
-/// The weights that an ensemble's members have, and their names.
-pub(super) fn weights(config: &Config, ensemble: &str) -> (Vec<f64>, Vec<String>) {
-    let set = config.ensembles.iter().find(|known| known.name == ensemble);
-    let members = set.into_iter().flat_map(|set| &set.members).filter(|it| it.weight > 0.0);
-    members.map(|member| (member.weight, member.model.clone())).unzip()
 }
 
 /// A data set with a manifest.
@@ -189,21 +165,19 @@ pub(super) fn plan(
     let set = config.ensembles.iter().find(|ensemble| ensemble.name == name);
     let primary = set.into_iter().flat_map(|set| &set.members).find(|member| member.primary);
     let ensemble = System::ensemble(engine, card, primary.map(|member| member.model.as_str()))?;
-    let (mut systems, mut copies) = (Vec::new(), Vec::new());
-    // Of members alone nothing has to be asked to find their weights.
-    if args.tune.is_none() {
-        for member in &card.members {
-            systems.push(System::member(member));
-            copies.push(System::copies(&copies_of(member), member));
-        }
-    }
+    let mut systems: Vec<System> =
+        card.members.iter().map(|member| System::member(member)).collect();
     let variants = ensemble.variants(&args.variants());
     systems.push(ensemble);
     systems.extend(variants);
     Ok(Plan {
         tasks,
         systems,
-        copies,
+        copies: card
+            .members
+            .iter()
+            .map(|member| System::copies(&copies_of(member), member))
+            .collect(),
         checked: args.suite().checked(),
         models,
         seed: args.seed,

@@ -12,7 +12,7 @@ const FLIPS: usize = 10_000;
 
 /// The exact two-sided McNemar test: of the samples that only one of two systems has right, `ours`
 /// and `theirs`, the chance that they are split at least so unevenly by a fair coin.
-pub fn mcnemar(ours: usize, theirs: usize) -> f64 {
+pub(super) fn mcnemar(ours: usize, theirs: usize) -> f64 {
     let (few, all) = (ours.min(theirs), ours + theirs);
     // In logarithms: a coin's 2^-n is no f64 from a thousand samples on.
     let mut term = -(all as f64) * std::f64::consts::LN_2;
@@ -27,7 +27,7 @@ pub fn mcnemar(ours: usize, theirs: usize) -> f64 {
 /// The two-sided sign-flip test of a mean difference of 0: the share of random signs that take the
 /// sum at least as far from 0. The signs seen count as one draw, so it is never 0 (Phipson and
 /// Smyth 2010, "Permutation p-values should never be zero").
-pub fn sign_flip(differences: &[Part], seed: u64) -> f64 {
+pub(super) fn sign_flip(differences: &[Part], seed: u64) -> f64 {
     let mut random = Pcg64::seed_from_u64(seed);
     let seen: f64 = differences.iter().map(|part| part.value).sum::<f64>().abs();
     // Sums of the same numbers differ by rounding.
@@ -49,7 +49,7 @@ pub fn sign_flip(differences: &[Part], seed: u64) -> f64 {
 
 /// P-values corrected so that the chance of any false one among them stays below the level they are
 /// held against (Holm 1979, "A simple sequentially rejective multiple test procedure").
-pub fn holm(p: &[f64]) -> Vec<f64> {
+pub(super) fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
     let mut adjusted = vec![0.0; p.len()];

@@ -14,7 +14,7 @@ mod power;
 use std::fmt;
 
 pub use bootstrap::{Estimate, estimate};
-pub use chance::{holm, mcnemar, sign_flip};
+use chance::{holm, mcnemar, sign_flip};
 pub use power::{detectable_difference, detectable_share};
 
 /// What one sample adds to a ratio of two sums.
@@ -78,15 +78,6 @@ pub enum Test {
     McNemar,
     /// The sign-flip test, of other scores.
     SignFlip,
-}
-
-impl fmt::Display for Test {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::McNemar => "exact McNemar",
-            Self::SignFlip => "sign flips",
-        })
-    }
 }
 
 /// What the samples show.

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Outcome, TaskError};
 use crate::{
     engine::ScoredPiece,
-    eval::{System, ask::Asker, stats::Part},
+    eval::{
+        System,
+        ask::{Asker, Scored},
+        stats::Part,
+    },
 };
 
 /// Bytes of text that one figure of agreement is the mean of.
@@ -20,11 +24,26 @@ pub(super) async fn solve(
     text: &str,
 ) -> Result<Outcome, TaskError> {
     let scored = asker.score(system, "", text).await?;
+    let reading = scored.readings.first().map_or(&[][..], Vec::as_slice);
+    let detail = json!({
+        "readings": scored.readings.len(),
+        "bin": BIN,
+        "agreement": agreement(reading),
+    });
+    outcome(system, text, &scored, detail)
+}
+
+/// What a text's score comes to.
+pub(super) fn outcome(
+    system: &System,
+    text: &str,
+    scored: &Scored,
+    detail: Value,
+) -> Result<Outcome, TaskError> {
     if !scored.logprob.is_finite() {
         return Err(TaskError::NoMass { system: system.name.clone() });
     }
     let bits = -scored.logprob / std::f64::consts::LN_2;
-    let reading = scored.readings.first().map_or(&[][..], Vec::as_slice);
     Ok(Outcome {
         prompt: String::new(),
         output: text.to_owned(),
@@ -35,11 +54,7 @@ pub(super) async fn solve(
         tokens: scored.pieces,
         prompt_tokens: scored.prompt_tokens,
         gated: scored.gated,
-        detail: json!({
-            "readings": scored.readings.len(),
-            "bin": BIN,
-            "agreement": agreement(reading),
-        }),
+        detail,
     })
 }
 

@@ -44,13 +44,12 @@ pub(super) async fn solve(
     if sums.iter().all(|sum| !sum.is_finite()) {
         return Err(TaskError::NoMass { system: system.name.clone() });
     }
-    let (by_sum, by_byte) = (first_best(&sums), first_best(&per_byte));
     Ok(Outcome {
         prompt: context.to_owned(),
-        output: choices[by_byte].clone(),
+        output: best(&per_byte).map_or_else(String::new, |best| choices[best].clone()),
         scores: BTreeMap::from([
-            ("right, per byte", Part::right(by_byte == answer)),
-            ("right, sum", Part::right(by_sum == answer)),
+            ("right, per byte", Part::right(best(&per_byte) == Some(answer))),
+            ("right, sum", Part::right(best(&sums) == Some(answer))),
         ]),
         tokens: scored.iter().map(|scored| scored.pieces).sum(),
         prompt_tokens: scored.first().map_or(0, |scored| scored.prompt_tokens),
@@ -65,13 +64,23 @@ pub(super) async fn solve(
     })
 }
 
-/// Of equals the first.
-fn first_best(values: &[f64]) -> usize {
-    let mut best = 0;
-    for (index, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = index;
-        }
+/// `None` of equals: which of them stands first must not matter, for in some data sets (TruthfulQA)
+/// it is always the right one.
+fn best(values: &[f64]) -> Option<usize> {
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut of_most = values.iter().enumerate().filter(|(_, value)| **value == most);
+    let (index, _) = of_most.next()?;
+    of_most.next().is_none().then_some(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_are_no_choice() {
+        assert_eq!(best(&[-3.0, -1.0, -2.0]), Some(1));
+        assert_eq!(best(&[-1.0, -1.0, -2.0]), None);
+        assert_eq!(best(&[f64::NEG_INFINITY, -9.0]), Some(1));
     }
-    best
 }

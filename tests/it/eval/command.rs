@@ -60,12 +60,6 @@ fn a_run_of_ones_own_texts_leaves_a_log_a_table_and_pictures_and_can_be_told_aga
     desk.out(&command);
     assert_eq!(fs::read(desk.at("run/log.jsonl")).unwrap(), log);
 
-    // Weights are found on the same texts.
-    let tune = ["eval", "--tune=weights", "--data=texts.jsonl", "--kind=bpb"];
-    let tuned = desk.out(&tune);
-    assert!(tuned.contains("weights and temperatures") && tuned.contains("; tiny "), "{tuned}");
-    assert_eq!(desk.out(&tune), tuned, "from the log");
-
     let other = desk.refusal(&COMMAND);
     assert!(other.contains("is of another run") && other.contains("geometric"), "{other}");
     let none = desk.refusal(&["eval", "--ensemble", "tiny"]);
@@ -99,4 +93,31 @@ fn a_run_that_is_killed_goes_on_and_asks_no_sample_twice() {
     after.sort_unstable();
     after.dedup();
     assert_eq!(after.len(), all, "each once");
+}
+
+#[test]
+fn weights_are_found_from_one_reading_and_told_as_a_part_of_a_configuration() {
+    let (desk, _folder) = desk(60);
+    let command = ["eval", "--tune=weights", "--data", "texts.jsonl", "--kind", "bpb", "--out=run"];
+    let out = desk.out(&command);
+    let told = fs::read_to_string(desk.at("run/tune.md")).unwrap();
+    assert!(out.contains(&told), "{out}");
+    for part in ["| as it is set | left 0.50; tiny 0.50 |", "weights and temperatures", "| test |"]
+    {
+        assert!(told.contains(part), "no `{part}` in {told}");
+    }
+    // Again: nothing is read again, and the same is found.
+    let log = fs::read(desk.at("run/log.jsonl")).unwrap();
+    assert_eq!(finished(&desk).len(), 60, "each text is read once");
+    assert_eq!(desk.out(&command), out);
+    assert_eq!(fs::read(desk.at("run/log.jsonl")).unwrap(), log);
+    let other = desk.refusal(&["eval", "--tune=weights", "--task", "gsm8k", "--out=other"]);
+    assert!(other.contains("gsm8k") && other.contains("--kind bpb"), "{other}");
+    // What is suggested can be used as it stands.
+    let (_, rest) = told.split_once("```toml\n").unwrap();
+    let (fragment, _) = rest.split_once("```").unwrap();
+    desk.write("tutti.toml", &format!("default = \"both\"\n{fragment}"));
+    let config = desk.out(&["config"]);
+    let members: Vec<&str> = fragment.lines().filter(|line| line.contains("{ model = ")).collect();
+    assert!(members.len() == 2 && members.iter().all(|line| config.contains(line)), "{config}");
 }
