@@ -19,6 +19,8 @@ pub struct Counters {
     pub running: usize,
     /// Requests that wait for a place.
     pub waiting: usize,
+    /// The most that can run or wait; one more is refused.
+    pub places: usize,
     /// In the order of the models' list.
     pub models: Vec<ModelCounters>,
 }
@@ -112,8 +114,8 @@ impl Tally {
         model.agreed_millionths.fetch_add(millionths, Relaxed);
     }
 
-    /// `taken` are the requests that wait or run.
-    pub(super) fn read(&self, taken: usize) -> Counters {
+    /// `taken` are the requests that wait or run, out of `places`.
+    pub(super) fn read(&self, taken: usize, places: usize) -> Counters {
         let running = self.running.load(Relaxed);
         let member = |(tally, member): (&MemberTally, &crate::ensemble::Member)| MemberCounters {
             name: member.name.clone(),
@@ -134,6 +136,7 @@ impl Tally {
         Counters {
             running,
             waiting: taken.saturating_sub(running),
+            places,
             models: self.models.iter().map(model).collect(),
         }
     }

@@ -93,7 +93,8 @@ impl Engine {
         // As many places as can ever be taken: the counter refuses first, so sending never blocks.
         let (jobs, received) = std_mpsc::sync_channel(config.max_sequences + config.queue);
         let tally = Arc::new(Tally::new(&models));
-        let worker = Worker::new(received, config.clone(), tally.clone());
+        let ensembles = models.iter().map(|(_, ensemble)| ensemble.clone()).collect();
+        let worker = Worker::new(received, config.clone(), tally.clone(), ensembles);
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .stack_size(STACK)
@@ -111,10 +112,15 @@ impl Engine {
         })
     }
 
+    /// How many requests can wait or run.
+    fn places(&self) -> usize {
+        self.config.max_sequences + self.config.queue
+    }
+
     /// Takes one of the places for requests that wait or run.
     fn reserve(&self) -> Result<Place, GenerateError> {
-        let EngineConfig { max_sequences, queue, .. } = self.config;
-        let take = |taken: usize| (taken < max_sequences + queue).then_some(taken + 1);
+        let (places, queue) = (self.places(), self.config.queue);
+        let take = |taken: usize| (taken < places).then_some(taken + 1);
         match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
             Ok(_) => Ok(Place { taken: self.taken.clone() }),
             Err(_) => Err(GenerateError::QueueFull { waiting: queue }),
@@ -140,12 +146,13 @@ impl Generate for Engine {
             members: ensemble.members().iter().map(|member| member.name.clone()).collect(),
             fusion: ensemble.described(),
             context_length: ensemble.context_length(),
+            loaded: ensemble.is_loaded(),
         };
         self.models.iter().map(card).collect()
     }
 
     fn counters(&self) -> Counters {
-        self.tally.read(self.taken.load(Ordering::Acquire))
+        self.tally.read(self.taken.load(Ordering::Acquire), self.places())
     }
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {

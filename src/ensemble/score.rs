@@ -76,10 +76,13 @@ impl Before {
 
     /// The `count` most probable pieces.
     fn top(&self, count: usize) -> Vec<ScoredAlternative> {
+        if count == 0 {
+            return Vec::new();
+        }
         let mut best: Vec<usize> = Vec::with_capacity(count + 1);
         let mut least = 0.0;
         for (index, &mass) in self.masses.iter().enumerate() {
-            if mass > least && count > 0 {
+            if mass > least {
                 let at = best.partition_point(|&other| self.masses[other] >= mass);
                 best.insert(at, index);
                 best.truncate(count);

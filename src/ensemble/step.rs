@@ -41,6 +41,14 @@ pub enum StepError {
     Constraint(#[from] ConstrainError),
 }
 
+impl StepError {
+    /// Whether a member was refused the memory that it needed.
+    pub fn is_out_of_memory(&self) -> bool {
+        let Self::Member { cause, .. } = self else { return false };
+        matches!(cause, Failure::Model(ModelError::OutOfMemory { .. }))
+    }
+}
+
 /// What went wrong inside one member.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Part, ReportEvent, Run, Tokens, loops::loops};
+use super::{Lost, Part, ReportEvent, Run, Tokens, loops::loops};
 use crate::{
     constrain::Constraint,
     engine::{
@@ -29,6 +29,8 @@ pub(super) struct Question {
 pub(super) struct Answer {
     pub(super) text: String,
     pub(super) usage: Tokens,
+    /// Members that the generation went on without.
+    pub(super) lost: Vec<Lost>,
     pub(super) end: End,
 }
 
@@ -46,6 +48,7 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
     let mut answer = Answer {
         text: String::new(),
         usage: Tokens::default(),
+        lost: Vec::new(),
         end: End::Failed(GenerateError::Stopped),
     };
     let mut generation = match admit(run, question).await {
@@ -71,8 +74,11 @@ pub(super) async fn ask(run: &Run<'_>, question: Question) -> Answer {
                     break;
                 }
             }
-            // The log has it; a report is not the place for it.
-            Event::Warning { .. } => {}
+            Event::Warning { member, reason } => {
+                let lost = Lost { member, reason };
+                run.tell(ReportEvent::MemberLost { part, lost: lost.clone() }).await;
+                answer.lost.push(lost);
+            }
             Event::Finished { reason, usage } => {
                 answer.usage = usage.into();
                 answer.end = match reason {

@@ -13,7 +13,7 @@ impl Report {
     }
 
     /// The document without its front matter.
-    pub(super) fn body(&self) -> String {
+    pub fn body(&self) -> String {
         let mut document = format!("# {}\n", self.plan.title);
         if self.sections.len() > 1 {
             let contents = headings(&self.plan.language).contents;
@@ -70,7 +70,11 @@ impl Report {
             push(&mut text, format_args!("{}: {count}\n", what.replace(' ', "_")));
         }
         if let Some(gated) = usage.gated {
-            push(&mut text, format_args!("gated_tokens: {gated}\n"));
+            let rate = gated as f64 / usage.completion_tokens.max(1) as f64;
+            push(&mut text, format_args!("gated_tokens: {gated}\ngate_rate: {rate:.3}\n"));
+        }
+        if let Some(agreement) = usage.agreement {
+            push(&mut text, format_args!("agreement: {:.3}\n", agreement.mean));
         }
         push(
             &mut text,
@@ -103,12 +107,13 @@ impl Report {
     }
 
     /// What did not go as it should, and in how many parts.
-    pub(super) fn incidents(&self) -> [(&'static str, usize); 3] {
+    pub(super) fn incidents(&self) -> [(&'static str, usize); 4] {
         let count = |is: fn(&Section) -> bool| self.parts().filter(|part| is(part)).count();
         [
             ("ended at the token limit", count(Section::is_at_limit)),
             ("written again", count(|part| part.retried.is_some())),
             ("missing", count(|part| part.gap().is_some())),
+            ("finished without a member", count(|part| !part.lost.is_empty())),
         ]
     }
 }

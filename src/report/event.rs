@@ -11,7 +11,7 @@ use super::{
     plan::{Plan, PlanFault, Planned},
     section::{Section, SectionFault},
 };
-use crate::engine::Usage;
+use crate::engine::{self, Usage};
 
 /// A part of a report that is written by a generation of its own, in the document's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,6 +72,13 @@ pub enum ReportEvent {
         part: Part,
         section: Section,
     },
+    /// A member was lost; the part goes on without it.
+    MemberLost {
+        #[serde(flatten)]
+        part: Part,
+        #[serde(flatten)]
+        lost: Lost,
+    },
     /// The engine's queue is full; the plan or a section waits for its turn.
     Queued {
         #[serde(flatten)]
@@ -130,20 +137,61 @@ pub struct Facts {
     pub seconds: f64,
 }
 
+/// A member that failed while others wrote on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    pub member: String,
+    pub reason: String,
+}
+
+/// How near the members' probabilities of a token were to each other, of the tokens that several of
+/// them decided; see [`engine::Agreement`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// From 0 to 1.
+    pub mean: f64,
+    pub tokens: u64,
+}
+
+impl std::ops::Add for Agreement {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        let tokens = self.tokens + more.tokens;
+        let sum = self.mean * self.tokens as f64 + more.mean * more.tokens as f64;
+        Self { mean: sum / tokens.max(1) as f64, tokens }
+    }
+}
+
 /// Tokens of one or several generations, see [`Usage`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tokens {
     pub prompt_tokens: usize,
     pub completion_tokens: usize,
     /// Steps that a gate left to one model alone; `None` without a gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gated: Option<usize>,
+    /// `None` of one model alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Agreement>,
 }
 
 impl From<Usage> for Tokens {
     fn from(usage: Usage) -> Self {
-        let Usage { prompt_tokens, completion_tokens, gated, .. } = usage;
-        Self { prompt_tokens, completion_tokens, gated }
+        let Usage { prompt_tokens, completion_tokens, gated, agreement } = usage;
+        let agreement = agreement.rate().map(|mean| Agreement { mean, tokens: agreement.steps });
+        Self { prompt_tokens, completion_tokens, gated, agreement }
+    }
+}
+
+impl From<Tokens> for Usage {
+    fn from(tokens: Tokens) -> Self {
+        let Tokens { prompt_tokens, completion_tokens, gated, agreement } = tokens;
+        let agreement = agreement.map_or_else(engine::Agreement::default, |agreement| {
+            let millionths = 1e6 * agreement.mean * agreement.tokens as f64;
+            engine::Agreement { steps: agreement.tokens, millionths: millionths.round() as u64 }
+        });
+        Self { prompt_tokens, completion_tokens, gated, agreement }
     }
 }
 
@@ -152,6 +200,7 @@ impl std::ops::AddAssign for Tokens {
         self.prompt_tokens += more.prompt_tokens;
         self.completion_tokens += more.completion_tokens;
         self.gated = self.gated.into_iter().chain(more.gated).reduce(|a, b| a + b);
+        self.agreement = self.agreement.into_iter().chain(more.agreement).reduce(|a, b| a + b);
     }
 }
 

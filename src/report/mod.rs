@@ -67,7 +67,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::{Generate, GenerateError, ModelCard};
 
-pub use event::{Done, Facts, Part, Report, ReportEvent, Tokens};
+pub use event::{Agreement, Done, Facts, Lost, Part, Report, ReportEvent, Tokens};
 pub use file::{DocumentError, check_destination, write_document};
 pub use measures::{Measures, Overall, Structure, measures};
 pub use plan::{Plan, PlanFault, Planned, PlannedSection};

@@ -11,7 +11,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{Facts, Outcome, Part, Planned, ReportEvent, Section, plan, synthesis};
+use super::{Facts, Lost, Outcome, Part, Planned, ReportEvent, Section, plan, synthesis};
 
 const TICK: Duration = Duration::from_millis(200);
 /// How often a log hears how far the writing is.
@@ -100,11 +100,11 @@ impl Bars {
                 self.tell_done();
             }
             ReportEvent::Queued { part, waiting } => {
-                let bar = match part {
-                    Part::Plan => self.plan.clone(),
-                    part => self.of(*part),
-                };
+                let bar = self.of(*part);
                 bar.set_message(format!("waits behind {waiting} requests"));
+            }
+            ReportEvent::MemberLost { part, lost } => {
+                self.of(*part).set_message(format!("goes on without {}", lost.member));
             }
             ReportEvent::Finished(_) => self.all.abandon(),
             ReportEvent::Failed { .. } => {
@@ -134,8 +134,11 @@ impl Bars {
         self.tell_done();
     }
 
-    /// The part's bar, above that of everything.
+    /// The part's bar; of all but the plan, above that of everything.
     fn of(&mut self, part: Part) -> ProgressBar {
+        if part == Part::Plan {
+            return self.plan.clone();
+        }
         let new = || {
             let bar = self.screen.insert_before(&self.all, bar(BAR));
             bar.set_prefix(format!("    {}", name(part)));
@@ -272,6 +275,10 @@ impl Lines {
             }
             ReportEvent::Queued { part, waiting } => {
                 writeln!(self.out, "{}: waits behind {waiting} requests", name(*part))
+            }
+            ReportEvent::MemberLost { part, lost: Lost { member, reason } } => {
+                let part = name(*part);
+                writeln!(self.out, "{part}: goes on without {member}, as {reason}")
             }
             ReportEvent::Finished(Facts { usage, seconds, .. }) => {
                 writeln!(self.out, "report: {}", speed(usage.completion_tokens, *seconds))

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Done, Part, ReportError, ReportEvent, Run, Tokens,
+    Done, Lost, Part, ReportError, ReportEvent, Run, Tokens,
     ask::{Answer, End, Question, ask},
     plan::Plan,
     prompts,
@@ -22,6 +22,9 @@ pub struct Section {
     pub retried: Option<SectionFault>,
     /// Of both texts.
     pub usage: Tokens,
+    /// Members that failed while one of them was written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
     pub seconds: f64,
 }
 
@@ -134,18 +137,19 @@ pub(super) async fn write(
         return Ok(section.clone());
     }
     let started = Instant::now();
-    let mut usage = Tokens::default();
+    let mut cost = (Tokens::default(), Vec::new());
     run.tell(ReportEvent::SectionStarted { part, max_tokens }).await;
-    let mut outcome = attempt(run, &assignment, messages(None), &mut usage).await?;
+    let mut outcome = attempt(run, &assignment, messages(None), &mut cost).await?;
     let mut retried = None;
     if let Some(fault) = outcome.fault(max_tokens) {
         run.tell(ReportEvent::SectionRetried { part, fault: fault.clone() }).await;
         let again = Assignment { number: assignment.number + 1, ..assignment };
-        outcome = attempt(run, &again, messages(Some(&fault)), &mut usage).await?.marked();
+        outcome = attempt(run, &again, messages(Some(&fault)), &mut cost).await?.marked();
         retried = Some(fault);
     }
     let seconds = started.elapsed().as_secs_f64();
-    let section = Section { name: name.to_owned(), outcome, retried, usage, seconds };
+    let (usage, lost) = cost;
+    let section = Section { name: name.to_owned(), outcome, retried, usage, lost, seconds };
     run.tell(ReportEvent::SectionFinished { part, section: section.clone() }).await;
     Ok(section)
 }
@@ -154,11 +158,12 @@ async fn attempt(
     run: &Run<'_>,
     &Assignment { part, name, plan, max_tokens, number }: &Assignment<'_>,
     messages: Vec<Message>,
-    usage: &mut Tokens,
+    (usage, lost): &mut (Tokens, Vec<Lost>),
 ) -> Result<Outcome, ReportError> {
     let question = Question { part, messages, constraint: None, max_tokens, number };
-    let Answer { text, usage: used, end } = ask(run, question).await;
+    let Answer { text, usage: used, lost: gone, end } = ask(run, question).await;
     *usage += used;
+    lost.extend(gone);
     let at_limit = match end {
         End::Failed(GenerateError::Stopped) => return Err(ReportError::Stopped),
         End::Failed(error) => {

@@ -50,6 +50,8 @@ pub enum ApiError {
     ReportTaken { reason: String },
     #[error("{reason}")]
     ReportStore { reason: String },
+    #[error("there is no report: {reason}")]
+    ReportFailed { reason: String },
     #[error(transparent)]
     Generate(#[from] GenerateError),
     #[error("the engine ended the generation without a result")]
@@ -86,6 +88,7 @@ impl ApiError {
             Self::UnknownReport { .. } => (StatusCode::NOT_FOUND, "report_not_found"),
             Self::ReportTaken { .. } => (StatusCode::CONFLICT, "report_taken"),
             Self::ReportStore { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+            Self::ReportFailed { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "report_failed"),
             Self::Generate(G::UnknownModel { .. }) => (StatusCode::NOT_FOUND, "model_not_found"),
             Self::Generate(G::PromptTooLong { .. }) => {
                 (StatusCode::BAD_REQUEST, "context_length_exceeded")

@@ -11,6 +11,7 @@ use super::{
     ApiError, App,
     life::Life,
     ops::{Clock, Record},
+    reports::writer,
     wire::{ChatLogprobs, TextLogprobs, WireFusion, WireWarning},
 };
 use crate::engine::{
@@ -52,6 +53,13 @@ pub(super) async fn admit(
     record: Arc<Record>,
     requests: Vec<GenerateRequest>,
 ) -> Result<Choices, ApiError> {
+    if let Some(request) = requests.iter().find(|request| writer(app, &request.model).is_some()) {
+        let reason = format!(
+            "is `{}`, which answers chats with a report; ask it at /v1/chat/completions",
+            request.model
+        );
+        return Err(ApiError::unsupported("model", reason));
+    }
     let clocks: Vec<Clock> =
         requests.iter().map(|request| Clock::start(app.metrics.clone(), &request.model)).collect();
     if app.config.log_prompts {

@@ -13,7 +13,7 @@ use utoipa::{
     },
 };
 
-use super::{App, chat, completions, error::ErrorObject, models, ops, responses, tokens};
+use super::{App, chat, completions, error::ErrorObject, models, ops, reports, responses, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +23,11 @@ use super::{App, chat, completions, error::ErrorObject, models, ops, responses, 
         responses::create,
         models::list,
         models::retrieve,
+        reports::create,
+        reports::list,
+        reports::retrieve,
+        reports::events,
+        reports::delete,
         tokens::tokenize,
         tokens::detokenize,
         tokens::info,
@@ -85,6 +90,9 @@ pub(super) async fn describe(State(app): State<App>) -> Json<Value> {
             Some(vec![utoipa::openapi::SecurityRequirement::new("key", Vec::<String>::new())]);
     }
     let names: Vec<String> = app.engine.models().into_iter().map(|card| card.name).collect();
+    if app.config.reports.is_none() {
+        description.paths.paths.retain(|path, _| !path.starts_with("/v1/reports"));
+    }
     let mut description = json!(description);
     description["components"]["schemas"]["Fields"]["properties"]["model"]["enum"] = json!(names);
     Json(description)

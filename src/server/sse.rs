@@ -38,6 +38,11 @@ impl Out {
         self.0.push_back(with_data(sse::Event::default().event(name), value));
     }
 
+    /// The next to be sent.
+    pub(super) fn pop(&mut self) -> Option<sse::Event> {
+        self.0.pop_front()
+    }
+
     pub(super) fn done(&mut self) {
         self.0.push_back(sse::Event::default().data("[DONE]"));
     }
@@ -75,7 +80,7 @@ pub(super) fn respond(
 impl<T: Transcript> Sending<T> {
     async fn next(&mut self) -> Option<sse::Event> {
         loop {
-            if let Some(event) = self.out.0.pop_front() {
+            if let Some(event) = self.out.pop() {
                 return Some(event);
             }
             let report = self.choices.as_mut()?.next().await;

@@ -21,6 +21,7 @@ mod npm;
 mod openings;
 mod real;
 mod report;
+mod resting;
 mod scores;
 mod scripted;
 mod sentencepiece;

@@ -81,6 +81,7 @@ impl Scripted {
 impl Generate for Scripted {
     fn models(&self) -> Vec<ModelCard> {
         let card = |name: &str, members: &[&str]| ModelCard {
+            loaded: true,
             name: name.to_owned(),
             members: members.iter().map(|&member| member.to_owned()).collect(),
             fusion: format!("{}, rule mean", members.join(" + ")),
@@ -101,7 +102,7 @@ impl Generate for Scripted {
         let agreement = Agreement { steps: 4, millionths: 3_000_000 };
         let name = "duet".to_owned();
         let models = vec![ModelCounters { name, members, steps: 8, gated: 1, agreement }];
-        Counters { running: 1, waiting: 2, models }
+        Counters { running: 1, waiting: 2, places: 72, models }
     }
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, GenerateError> {

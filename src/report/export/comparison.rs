@@ -45,12 +45,16 @@ fn count(judged: &Judged) -> usize {
 /// A measure of a whole report: what it is called, and how it reads.
 type Row = (&'static str, fn(&Judged) -> String);
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     ("Written", |of| format!("{} tokens", of.report.facts.usage.completion_tokens)),
     ("Time", |of| {
         let (tokens, seconds) = (of.report.facts.usage.completion_tokens, of.report.facts.seconds);
         let rate = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
         format!("{seconds:.1} s, {rate:.1} tokens/s")
+    }),
+    ("Agreement of the members", |of| {
+        let agreement = of.report.facts.usage.agreement;
+        agreement.map_or_else(|| "–".to_owned(), |agreement| format!("{:.2}", agreement.mean))
     }),
     ("Length", |of| format!("{} words, asked for {}", of.overall.units, of.overall.asked)),
     ("Parts at the token limit", |of| of.report.incidents()[0].1.to_string()),

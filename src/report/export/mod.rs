@@ -14,7 +14,7 @@ use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 
 use serde::Serialize;
 
-use super::{Facts, Report, SectionFault, compare::Comparison};
+use super::{Agreement, Facts, Report, SectionFault, compare::Comparison};
 pub use pdf::PdfError;
 
 /// What a report can be written as.
@@ -171,6 +171,10 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(gated) = usage.gated {
         let share = 100.0 * gated as f64 / usage.completion_tokens.max(1) as f64;
         rows.push(("Gate", format!("{share:.0} % of the tokens by one model alone")));
+    }
+    if let Some(agreement) = usage.agreement {
+        let Agreement { mean, tokens } = agreement;
+        rows.push(("Agreement", format!("{mean:.2} over {tokens} tokens")));
     }
     if let Some(asked) = short_of {
         rows.push(("Sections", format!("{} of {asked} asked for", report.sections.len())));

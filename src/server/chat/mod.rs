@@ -1,6 +1,7 @@
 //! `POST /v1/chat/completions`.
 
 mod message;
+mod report;
 mod request;
 mod response;
 mod stream;
@@ -19,7 +20,7 @@ use super::{
     generation::{Scores, admit},
     openapi::Refusals,
     ops::Record,
-    sse, wire,
+    reports, sse, wire,
 };
 use crate::engine::GenerateRequest;
 use request::{ChatRequest, Question};
@@ -41,7 +42,12 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let (request, ignored) = ChatRequest::parse(&body)?;
     let ignored = app.ignore(ignored)?;
+    let budget = request.budget();
     let question = request.check(&app)?;
+    if let Some(writer) = reports::writer(&app, &question.generate.model) {
+        let ignored = ignored.into_iter().chain(budget).collect();
+        return report::answer(&app, record, (writer, question), ignored).await;
+    }
     let Question { generate, choices, stream, toolbox, logprobs } = question;
     let head = Head::new(&generate.model);
     let scores = logprobs.then(|| Scores::new(&app, &generate.model));

@@ -70,6 +70,12 @@ impl ChatRequest {
         Ok((request, ignored))
     }
 
+    /// The field that limits the answer's tokens, if one does.
+    pub(super) fn budget(&self) -> Option<String> {
+        let named = self.chat.max_completion_tokens.map(|_| "max_completion_tokens");
+        named.or(self.fields.max_tokens.map(|_| "max_tokens")).map(str::to_owned)
+    }
+
     /// Checks everything that can be checked without the models.
     pub(super) fn check(self, app: &App) -> Result<Question, ApiError> {
         let ChatFields { messages, response_format, tools, tool_choice, .. } = self.chat;

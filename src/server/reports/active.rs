@@ -9,12 +9,9 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::off_thread;
 use crate::{
-    engine::{Generate, GenerateError},
-    report::{
-        ReportRequest,
-        runs::{Runs, Session},
-    },
-    server::ApiError,
+    engine::{Counters, Generate, GenerateError},
+    report::{ReportRequest, runs::Session},
+    server::{ApiError, App},
 };
 
 /// The most reports at once: each asks for all of its sections at the same time, and those that
@@ -33,20 +30,25 @@ struct Task {
 }
 
 /// A report that has just been started.
-pub(super) struct Started {
-    pub(super) id: String,
+pub(in crate::server) struct Started {
+    pub(in crate::server) id: String,
     active: Active,
 }
 
 /// Keeps the run and writes it on a task of its own.
-pub(super) async fn start(
-    active: &Active,
-    runs: Runs,
-    engine: Arc<dyn Generate>,
+pub(in crate::server) async fn start(
+    app: &App,
     request: ReportRequest,
 ) -> Result<Started, ApiError> {
+    let (active, runs, engine) = (&app.active, app.runs().clone(), app.engine.clone());
     if active.tasks().len() >= MOST {
         return Err(GenerateError::QueueFull { waiting: MOST }.into());
+    }
+    // A report whose sections find no place waits for them; one that finds none at all is refused
+    // like any request.
+    let Counters { running, waiting, places, .. } = engine.counters();
+    if running + waiting >= places {
+        return Err(GenerateError::QueueFull { waiting }.into());
     }
     let session = off_thread(move || runs.begin(request)).await?;
     let id = session.id().to_owned();
@@ -99,18 +101,22 @@ impl Active {
 
 impl Started {
     /// Waits for the report's end; its id. Dropping this before ends the report too.
-    pub(super) async fn ended(self) -> String {
-        let id = self.id.clone();
-        let guard = EndsWithRequest(self);
-        if let Some(mut kept) = guard.0.active.watch(&id) {
+    pub(in crate::server) async fn ended(self) -> String {
+        let guard = self.guarded();
+        if let Some(mut kept) = guard.0.active.watch(&guard.0.id) {
             while kept.changed().await.is_ok() {}
         }
-        id
+        guard.0.id.clone()
+    }
+
+    /// The report ends when this is dropped.
+    pub(in crate::server) fn guarded(self) -> EndsWithRequest {
+        EndsWithRequest(self)
     }
 }
 
 /// A report that nobody waits for any more is not written on; what it has can be resumed.
-struct EndsWithRequest(Started);
+pub(in crate::server) struct EndsWithRequest(Started);
 
 impl Drop for EndsWithRequest {
     fn drop(&mut self) {

@@ -9,44 +9,67 @@ mod request;
 mod response;
 mod stream;
 
+use std::sync::Arc;
+
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderName},
     response::{IntoResponse, Response},
 };
 use uuid::Uuid;
 
-use super::{ApiError, App, body::JsonBody};
-use crate::report::runs::{Run, Runs, RunsError};
+use super::{ApiError, App, body::JsonBody, openapi::Refusals, ops::Record, wire::naming};
+use crate::{
+    engine::ModelCard,
+    report::runs::{Run, Runs, RunsError},
+};
 use response::{WireList, WireReport, WireSummary};
 
-pub(super) use active::Active;
+pub(super) use active::{Active, EndsWithRequest, Started, start};
+pub(super) use request::MAX_TOKENS;
 use request::ReportsRequest;
+pub(super) use stream::{Reading, Told};
 
+/// What the chat model that writes reports is called more than its ensemble.
+const SUFFIX: &str = "-report";
 /// The number of the last event that a client has seen.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-pub(super) async fn create(State(app): State<App>, body: JsonBody) -> Result<Response, ApiError> {
+#[utoipa::path(
+    post,
+    path = "/v1/reports",
+    request_body = ReportsRequest,
+    responses((status = 200, description = "the report, whole or its events as a stream", content((Object = "application/json"), (String = "text/event-stream"))), Refusals)
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    Extension(record): Extension<Arc<Record>>,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
     let request: ReportsRequest = body.parse()?;
+    let ignored = app.ignore(request.ignored()?)?;
     let stream = request.stream();
     let request = request.validate(&app)?;
-    let runs = app.runs().clone();
-    let engine = app.engine.clone();
-    let started = active::start(&app.active, runs.clone(), engine, request).await?;
+    let started = start(&app, request).await?;
     if stream {
-        return Ok(stream::respond(&app, started.id, 0));
+        return Ok(naming(&ignored, stream::respond(&app, started.id, 0)));
     }
-    let id = started.ended().await;
-    Ok(Json(WireReport::new(load(&runs, id).await?)).into_response())
+    let run = load(app.runs(), started.ended().await).await?;
+    if let Ok(report) = run.report() {
+        record.add(report.facts.usage.into());
+    }
+    Ok(naming(&ignored, Json(WireReport::new(run)).into_response()))
 }
 
+#[utoipa::path(get, path = "/v1/reports", responses((status = 200, description = "the reports that are kept, the newest first", body = Object), Refusals))]
 pub(super) async fn list(State(app): State<App>) -> Result<Json<WireList>, ApiError> {
     let runs = app.runs().clone();
     let data = off_thread(move || runs.list()).await?;
     Ok(Json(WireList::new(data)))
 }
 
+#[utoipa::path(get, path = "/v1/reports/{id}", params(("id" = String, Path)), responses((status = 200, description = "the report, as far as it is", body = Object), Refusals))]
 pub(super) async fn retrieve(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
@@ -55,6 +78,7 @@ pub(super) async fn retrieve(
 }
 
 /// The events of a run from the first, or after the one that the client has seen last.
+#[utoipa::path(get, path = "/v1/reports/{id}/events", params(("id" = String, Path), ("last-event-id" = Option<u64>, Header, description = "the last event that was seen")), responses((status = 200, description = "its events, as they come", body = String, content_type = "text/event-stream"), Refusals))]
 pub(super) async fn events(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
@@ -73,6 +97,7 @@ pub(super) async fn events(
 }
 
 /// Cancels a report that is being written here, and deletes one that is not being written.
+#[utoipa::path(delete, path = "/v1/reports/{id}", params(("id" = String, Path)), responses((status = 200, description = "what was cancelled or deleted", body = Object), Refusals))]
 pub(super) async fn delete(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
@@ -88,7 +113,30 @@ pub(super) async fn delete(
     Ok(Json(WireSummary::deleted(summary)))
 }
 
-async fn load(runs: &Runs, id: String) -> Result<Run, ApiError> {
+/// The ensemble that writes for a chat model of this name, `<ensemble>-report`; none where reports
+/// are not kept, and for a model of its own that is called so.
+pub(super) fn writer(app: &App, model: &str) -> Option<String> {
+    let cards = chat_models(app);
+    cards
+        .iter()
+        .any(|card| card.name == model)
+        .then(|| model[..model.len() - SUFFIX.len()].to_owned())
+}
+
+/// The chat models that answer with a report.
+pub(super) fn chat_models(app: &App) -> Vec<ModelCard> {
+    if app.config.reports.is_none() {
+        return Vec::new();
+    }
+    let models = app.engine.models();
+    let ensembles = models.iter().filter(|card| card.members.len() > 1);
+    ensembles
+        .map(|card| ModelCard { name: format!("{}{SUFFIX}", card.name), ..card.clone() })
+        .filter(|card| models.iter().all(|model| model.name != card.name))
+        .collect()
+}
+
+pub(super) async fn load(runs: &Runs, id: String) -> Result<Run, ApiError> {
     let runs = runs.clone();
     off_thread(move || runs.load(&id)).await
 }

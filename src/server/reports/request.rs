@@ -1,31 +1,52 @@
 //! The body of `POST /v1/reports`.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{
     report::{Plan, PlanFault, ReportError, ReportRequest},
     sampling::SamplingParams,
-    server::{ApiError, App},
+    server::{
+        ApiError, App,
+        wire::{Rest, ignored},
+    },
 };
 
 /// The tokens of a section if none are asked for, as on the command line.
-const MAX_TOKENS: usize = 400;
+pub(in crate::server) const MAX_TOKENS: usize = 400;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The body of `POST /v1/reports`. A field that is null is as one left out.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(in crate::server) struct ReportsRequest {
+    #[schema(value_type = String)]
     topic: Option<String>,
     model: Option<String>,
+    /// Exactly so many; without it the planner chooses 3 to 6.
+    #[schema(minimum = 1, maximum = 12)]
     sections: Option<usize>,
+    /// Is written as it is: `title`, `sections` of `name` and `description`, `language`.
+    #[schema(value_type = Option<Object>)]
     plan: Option<Plan>,
+    /// Of a section.
+    #[schema(minimum = 16)]
     max_tokens: Option<usize>,
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f32>,
+    #[schema(minimum = 0, maximum = 1)]
     top_p: Option<f32>,
     seed: Option<u64>,
     stream: Option<bool>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    rest: Rest,
 }
 
 impl ReportsRequest {
+    /// The names of the fields that nothing reads.
+    pub(super) fn ignored(&self) -> Result<Vec<String>, ApiError> {
+        ignored(&[&self.rest])
+    }
+
     pub(super) fn stream(&self) -> bool {
         self.stream.unwrap_or(false)
     }

@@ -20,36 +20,54 @@ use crate::{
 
 /// The events after number `after`, as they come, to the end of the run.
 pub(super) fn respond(app: &App, id: String, after: u64) -> Response {
-    let kept = app.active.watch(&id);
-    let runs = app.runs().clone();
-    let reading = Reading { runs, id, after, kept, ready: VecDeque::new(), told_end: false };
+    let reading = Reading::new(app, id, after);
     let events = stream::unfold(reading, async |mut reading| {
-        let event = reading.next().await?;
+        let event = match reading.next().await? {
+            Told::Entry(entry) => to_event(&entry.event).id(entry.number.to_string()),
+            // None of the run's, so that it can be picked up from the last that is.
+            Told::Over { reason } => to_event(&ReportEvent::Failed { reason }),
+        };
         Some((Ok::<_, Infallible>(event), reading))
     });
     let comments = KeepAlive::new().interval(app.config.keep_alive).text("keep-alive");
     Sse::new(events).keep_alive(comments).into_response()
 }
 
-struct Reading {
+/// A run that is read as it is written.
+pub(in crate::server) struct Reading {
     runs: Runs,
     id: String,
-    /// The last event that was sent.
+    /// The last event that was read.
     after: u64,
     /// `None` if nobody writes the run here (any more).
     kept: Option<watch::Receiver<u64>>,
-    ready: VecDeque<Event>,
-    /// The stream's last event was sent.
-    told_end: bool,
+    ready: VecDeque<Told>,
+    /// There is nothing after what is ready.
+    ended: bool,
+}
+
+/// What comes of reading.
+pub(in crate::server) enum Told {
+    Entry(Box<Entry>),
+    /// The run has no end and nobody writes it.
+    Over {
+        reason: String,
+    },
 }
 
 impl Reading {
-    async fn next(&mut self) -> Option<Event> {
+    pub(in crate::server) fn new(app: &App, id: String, after: u64) -> Self {
+        let (kept, runs) = (app.active.watch(&id), app.runs().clone());
+        Self { runs, id, after, kept, ready: VecDeque::new(), ended: false }
+    }
+
+    /// `None` after the run's end.
+    pub(in crate::server) async fn next(&mut self) -> Option<Told> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
+            if let Some(told) = self.ready.pop_front() {
+                return Some(told);
             }
-            if self.told_end {
+            if self.ended {
                 return None;
             }
             if let Some(kept) = &mut self.kept {
@@ -68,12 +86,10 @@ impl Reading {
     }
 
     fn take(&mut self, entry: Entry) {
-        let Entry { number, event, .. } = entry;
-        self.after = number;
+        self.after = entry.number;
         // A run that failed and was resumed has more to say.
-        let is_last = matches!(event, ReportEvent::Finished(_) | ReportEvent::Failed { .. });
-        self.told_end = is_last;
-        self.ready.push_back(to_event(&event).id(number.to_string()));
+        self.ended = matches!(entry.event, ReportEvent::Finished(_) | ReportEvent::Failed { .. });
+        self.ready.push_back(Told::Entry(Box::new(entry)));
     }
 
     /// Until there is more to read; the stream ends where nobody writes.
@@ -89,10 +105,9 @@ impl Reading {
         }
     }
 
-    /// Ends with an event that is none of the run's, so that it can be picked up from the last.
     fn end(&mut self, reason: &str) {
-        self.told_end = true;
-        self.ready.push_back(to_event(&ReportEvent::Failed { reason: reason.to_owned() }));
+        self.ended = true;
+        self.ready.push_back(Told::Over { reason: reason.to_owned() });
     }
 }
 

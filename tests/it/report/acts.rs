@@ -50,7 +50,7 @@ impl Act {
         Self::Say(text.into(), FinishReason::Stop)
     }
 
-    fn steps(self) -> Result<Vec<Step>, GenerateError> {
+    pub(crate) fn steps(self) -> Result<Vec<Step>, GenerateError> {
         let (first, then) = match self {
             Self::Refuse(error) => return Err(error),
             Self::Meet(barrier, then) => (Step::Meet(barrier), *then),

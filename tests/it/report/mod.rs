@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tutti::{
     constrain::Constraint,
-    engine::{FinishReason, GenerateError, GenerateRequest, Prompt},
+    engine::{Agreement, Event, FinishReason, GenerateError, GenerateRequest, Prompt, Usage},
     report::{
-        Done, MAX_TOPIC_BYTES, Outcome, Part, PlanFault, Report, ReportError, ReportEvent,
+        Done, Lost, MAX_TOPIC_BYTES, Outcome, Part, PlanFault, Report, ReportError, ReportEvent,
         ReportRequest, SectionFault, Tokens, write,
     },
     sampling::SamplingParams,
@@ -28,8 +28,9 @@ mod file;
 mod plan;
 mod progress;
 mod runs;
+mod whole;
 
-use crate::scripted::{PROMPT_TOKENS, Scripted};
+use crate::scripted::{PROMPT_TOKENS, Scripted, Step};
 use acts::{Act, acting, last_message};
 
 const TOPIC: &str = "Create a report on LLM scaling laws";
@@ -183,8 +184,11 @@ async fn the_facts_are_those_of_all_generations() {
         })
         .sum();
     // One more for the end of the plan, of each section and of what is made of them.
-    let usage =
-        Tokens { prompt_tokens: 6 * PROMPT_TOKENS, completion_tokens: told + 6, gated: None };
+    let usage = Tokens {
+        prompt_tokens: 6 * PROMPT_TOKENS,
+        completion_tokens: told + 6,
+        ..Tokens::default()
+    };
     assert_eq!(report.facts.usage, usage);
     assert_eq!(report.facts.members, ["alpha", "beta"]);
     let closing = closing(&report);
@@ -436,6 +440,33 @@ async fn a_section_that_loops_is_cancelled_and_told_so() {
     let asked = engine.seen();
     let again = asked.iter().filter(|r| is_of(r, "Data")).nth(1).unwrap();
     assert!(last_message(again).contains("repeated itself"));
+}
+
+#[tokio::test]
+async fn a_member_that_is_lost_is_told_and_stays_in_the_facts() {
+    let reason = "no memory".to_owned();
+    let warning = Event::Warning { member: "beta".to_owned(), reason: reason.clone() };
+    let engine = Scripted::new(move |request| {
+        if !is_of(request, "Data") {
+            return if is_plan(request) { good_plan() } else { text_on(request) }.steps();
+        }
+        let agreement = Agreement { steps: 2, millionths: 1_300_000 };
+        let usage = Usage { completion_tokens: 3, agreement, ..Usage::default() };
+        let finished = Event::Finished { reason: FinishReason::Stop, usage };
+        Ok([warning.clone(), Event::text("Data is.", 2), finished].map(Step::Send).to_vec())
+    });
+    let (report, events) = run(&engine, request()).await;
+    let report = report.unwrap();
+    let lost = Lost { member: "beta".to_owned(), reason };
+    let part = Part::Section { index: 1 };
+    assert!(events.contains(&ReportEvent::MemberLost { part, lost: lost.clone() }));
+    assert_eq!(report.sections[1].lost, [lost]);
+    assert!(closing(&report).contains("1 part finished without a member."));
+    let agreement = report.sections[1].usage.agreement.unwrap();
+    assert!((agreement.mean - 0.65).abs() < 1e-6 && agreement.tokens == 2, "{agreement:?}");
+    assert_eq!(report.facts.usage.agreement, Some(agreement));
+    let markdown = report.markdown();
+    assert!(markdown.contains("\nagreement: 0.650\n"), "{markdown}");
 }
 
 #[tokio::test]

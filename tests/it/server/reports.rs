@@ -5,14 +5,21 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, body::Body, http::Request};
 use serde_json::{Value, json};
 use tutti::{
+    engine::{
+        Counters, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt, UnionId,
+        UnionVocab,
+    },
     report::runs::Runs,
     server::{ServerConfig, router},
 };
 
-use super::client::{Reply, config, get, send};
-use crate::report::{
-    acts::{Act, acting},
-    good_plan, is_plan, is_synthesis, own_section, text_on,
+use super::client::{self, Reply, chat, config, get, send};
+use crate::{
+    report::{
+        acts::{Act, acting},
+        good_plan, is_plan, is_synthesis, own_section, text_on,
+    },
+    scripted::Scripted,
 };
 
 struct Desk {
@@ -41,6 +48,10 @@ impl Desk {
     async fn post(&self, body: Value) -> Reply {
         let request = Request::post("/v1/reports").header("content-type", "application/json");
         send(self.router.clone(), request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    async fn chat(&self, body: Value) -> Reply {
+        client::post(self.router.clone(), &body).await
     }
 
     async fn get(&self, path: &str) -> Reply {
@@ -186,4 +197,190 @@ async fn a_server_that_keeps_no_reports_has_no_routes_for_them() {
     let engine = acting(|_, request| text_on(request));
     let router = router(engine, config());
     assert_eq!(get(router, "/v1/reports").await.refusal().1, "unknown_url");
+}
+
+/// A chat with the model that writes reports, and `fields` over it.
+fn report_chat(fields: &Value) -> Value {
+    let mut body = chat(json!({ "model": "duet-report", "seed": 7 }));
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body
+}
+
+/// The chunks of a chat's stream.
+fn chunks(reply: &Reply) -> Vec<Value> {
+    let data = reply.text.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+}
+
+/// What the chunks say under a name, joined.
+fn joined(chunks: &[Value], name: &str) -> String {
+    let texts = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"][name].as_str());
+    texts.collect()
+}
+
+#[tokio::test]
+async fn a_chat_model_answers_with_the_report() {
+    let desk = Desk::new(&[]);
+    let models = desk.get("/v1/models").await.json();
+    let names: Vec<_> = models["data"].as_array().unwrap().iter().map(|m| &m["id"]).collect();
+    assert_eq!(names, ["duet", "alpha", "beta", "duet-report"]);
+    assert_eq!(desk.get("/v1/models/duet-report").await.json()["members"][1], "beta");
+    let answer = desk.chat(report_chat(&json!({}))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(!answer.headers.contains_key("x-ignored-params"));
+    let answer = answer.json();
+    let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(text.starts_with("# Scaling Laws\n") && text.contains("## Data\n\nWhat is known"));
+    // It is kept like any report, of the ensemble, with the last message as its topic.
+    let id = desk.listed().await[0]["id"].as_str().unwrap().to_owned();
+    let kept = desk.get(&format!("/v1/reports/{id}")).await.json();
+    assert_eq!((&kept["model"], &kept["topic"]), (&json!("duet"), &json!("Hi")));
+    assert!(kept["markdown"].as_str().unwrap().ends_with(text));
+    let usage = &kept["report"]["facts"]["usage"];
+    assert_eq!(answer["usage"]["completion_tokens"], usage["completion_tokens"]);
+    assert_eq!(answer["usage"]["prompt_tokens"], usage["prompt_tokens"]);
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+}
+
+#[tokio::test]
+async fn a_streamed_report_thinks_in_plan_order_and_says_the_same_document() {
+    let desk = Desk::new(&[]);
+    let whole = desk.chat(report_chat(&json!({}))).await.json();
+    let fields = json!({ "stream": true, "stream_options": { "include_usage": true } });
+    let reply = desk.chat(report_chat(&fields)).await;
+    assert!(reply.text.trim_end().ends_with("data: [DONE]"));
+    let chunks = chunks(&reply);
+    assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
+    assert_eq!(joined(&chunks, "content"), whole["choices"][0]["message"]["content"]);
+    let drafts = joined(&chunks, "reasoning_content");
+    let mut rest = drafts.as_str();
+    for part in
+        ["Scaling Laws", "1. Origins\nWhat is known of Origins.", "2. Data\n", "3. Limits\n"]
+    {
+        let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("no {part} in {drafts}"));
+        rest = after;
+    }
+    assert_eq!(chunks.last().unwrap()["usage"], whole["usage"]);
+    let finish = &chunks[chunks.len() - 2]["choices"][0]["finish_reason"];
+    assert_eq!(finish, "stop");
+}
+
+#[tokio::test]
+async fn a_chat_for_a_report_names_what_it_leaves_out_and_refuses_what_it_cannot_do() {
+    let desk = Desk::new(&[]);
+    let message = |role: &str, content: &str| json!({ "role": role, "content": content });
+    let messages = json!([
+        message("system", "Be brief."),
+        message("user", "Old"),
+        message("assistant", "Yes"),
+        message("user", "New")
+    ]);
+    let reply =
+        desk.chat(report_chat(&json!({ "messages": messages, "max_tokens": 9, "x": 1 }))).await;
+    let named = reply.headers["x-ignored-params"].to_str().unwrap();
+    assert_eq!(named, "x, max_tokens, messages[0], messages[1], messages[2]");
+    assert_eq!(desk.listed().await[0]["topic"], "New");
+    let tool = json!({ "type": "function", "function": { "name": "f" } });
+    for (fields, param) in [
+        (json!({ "n": 2 }), "n"),
+        (json!({ "tools": [tool] }), "tools"),
+        (json!({ "stop": "x" }), "stop"),
+        (json!({ "logprobs": true }), "logprobs"),
+        (json!({ "presence_penalty": 1 }), "presence_penalty"),
+        (json!({ "response_format": { "type": "json_object" } }), "response_format"),
+        (json!({ "ensemble": { "gate": 0.5 } }), "ensemble"),
+        (json!({ "messages": [message("user", " ")] }), "messages[0]"),
+        (json!({ "messages": [message("system", "x")] }), "messages"),
+    ] {
+        let refusal = desk.chat(report_chat(&fields)).await.refusal();
+        assert_eq!((refusal.0, refusal.2), (400, json!(param)), "{fields}");
+    }
+    // Only chats have it, and only of ensembles.
+    for (path, field) in [("/v1/completions", "prompt"), ("/v1/responses", "input")] {
+        let request = Request::post(path).header("content-type", "application/json");
+        let body = json!({ "model": "duet-report", field: "x" }).to_string();
+        let request = request.body(Body::from(body)).unwrap();
+        let reply = send(desk.router.clone(), request).await;
+        assert_eq!(reply.refusal().2, "model", "{path}");
+        assert!(reply.message().contains("/v1/chat/completions"), "{}", reply.message());
+    }
+    let alone = desk.chat(report_chat(&json!({ "model": "alpha-report" }))).await;
+    assert_eq!(alone.refusal().1, "model_not_found");
+}
+
+#[tokio::test]
+async fn a_chat_for_a_report_that_fails_says_why() {
+    let engine = acting(|_, request| if is_plan(request) { good_plan() } else { Act::say("") });
+    let folder = tempfile::tempdir().unwrap();
+    let reports = Some(Runs::open(folder.path()).unwrap());
+    let router = router(engine, ServerConfig { reports, ..config() });
+    let reply = client::post(router.clone(), &report_chat(&json!({}))).await;
+    assert_eq!(reply.refusal().1, "report_failed");
+    assert!(reply.message().contains("no section could be written"), "{}", reply.message());
+    let reply = client::post(router, &report_chat(&json!({ "stream": true }))).await;
+    assert!(!reply.text.contains("[DONE]"));
+    let last = chunks(&reply).pop().unwrap();
+    assert_eq!(last["error"]["code"], "report_failed", "{last}");
+}
+
+#[tokio::test]
+async fn fields_that_no_report_reads_are_named_or_refused() {
+    let desk = Desk::new(&[]);
+    let body = json!({ "topic": "a", "colour": "red", "user": "me" });
+    let reply = desk.post(body.clone()).await;
+    assert_eq!(
+        (reply.status.as_u16(), &reply.headers["x-ignored-params"]),
+        (200, &"colour".parse().unwrap())
+    );
+    let engine = acting(|_, request| text_on(request));
+    let folder = tempfile::tempdir().unwrap();
+    let reports = Some(Runs::open(folder.path()).unwrap());
+    let router = router(engine, ServerConfig { reports, strict_params: true, ..config() });
+    let request = Request::post("/v1/reports").header("content-type", "application/json");
+    let request = request.body(Body::from(body.to_string())).unwrap();
+    assert_eq!(send(router, request).await.refusal().2, "colour");
+}
+
+#[tokio::test]
+async fn a_report_that_finds_no_place_is_refused_like_any_request() {
+    let engine = Full(acting(|_, request| text_on(request)));
+    let folder = tempfile::tempdir().unwrap();
+    let runs = Runs::open(folder.path()).unwrap();
+    let router = router(Arc::new(engine), ServerConfig { reports: Some(runs.clone()), ..config() });
+    let request = Request::post("/v1/reports").header("content-type", "application/json");
+    let request = request.body(Body::from(json!({ "topic": "a" }).to_string())).unwrap();
+    let reply = send(router.clone(), request).await;
+    assert_eq!(reply.refusal().0, 429);
+    assert!(reply.headers.contains_key("retry-after"));
+    assert_eq!(client::post(router, &report_chat(&json!({}))).await.refusal().0, 429);
+    assert!(runs.list().unwrap().is_empty());
+}
+
+/// An engine all of whose places are taken.
+struct Full(Arc<Scripted>);
+
+impl Generate for Full {
+    fn models(&self) -> Vec<ModelCard> {
+        self.0.models()
+    }
+
+    fn counters(&self) -> Counters {
+        Counters { running: 8, waiting: 64, places: 72, models: Vec::new() }
+    }
+
+    fn generate(&self, _: GenerateRequest) -> Result<Generation, GenerateError> {
+        Err(GenerateError::QueueFull { waiting: 64 })
+    }
+
+    fn union(&self, model: &str) -> Result<&UnionVocab, GenerateError> {
+        self.0.union(model)
+    }
+
+    fn tokenize(&self, model: &str, text: &str) -> Result<Vec<UnionId>, GenerateError> {
+        self.0.tokenize(model, text)
+    }
+
+    fn count_tokens(&self, model: &str, prompt: &Prompt) -> Result<usize, GenerateError> {
+        self.0.count_tokens(model, prompt)
+    }
 }
