@@ -18,6 +18,7 @@
 //! A member of weight 0 is never run.
 
 mod agreement;
+mod ahead;
 mod calibration;
 mod card;
 mod fusion;
@@ -235,7 +236,7 @@ impl Ensemble {
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
         let said = conversation.messages.iter().rev().find(|message| message.role == Role::User);
         let said = said.map_or_else(Vec::new, |message| message.content.clone().into_bytes());
-        Ok(Prompts { tokens, fusion, said, scored: Vec::new() })
+        Ok(Prompts { tokens, fusion, said, passed: Vec::new(), scored: Vec::new() })
     }
 
     /// The compiler of constraints over this union, built when it is first needed.

@@ -6,6 +6,7 @@ mod adding;
 mod adding_hub;
 mod bench;
 mod boundaries;
+mod closing;
 mod composed;
 mod damaged;
 mod data_sets;
