@@ -278,15 +278,19 @@ impl Matching {
         Ok(())
     }
 
-    /// Takes the mass from what makes a number longer or a nesting deeper than readers can read, if
-    /// there is anything else.
-    fn bound(&self, mix: &mut [f32]) {
+    /// Takes the mass from what makes a number longer or a nesting deeper than readers can read, or
+    /// leaves it no end before, if there is anything else.
+    fn bound(&mut self, mix: &mut [f32]) {
         let Some(outline) = self.outline.as_ref().filter(|outline| outline.is_near()) else {
             return;
         };
-        let exceeds = |index: usize| match &self.union.pieces()[index] {
-            Piece::Bytes(bytes) => outline.would_exceed(bytes),
-            Piece::End => false,
+        let mut exceeds = |index: usize| {
+            let Piece::Bytes(bytes) = &self.union.pieces()[index] else { return false };
+            let id = UnionId(u32::try_from(index).expect("under 2^32 pieces"));
+            let mut rest = || self.closing.as_mut().and_then(|closing| closing.rest(id));
+            let left = outline.left_after(bytes);
+            outline.would_exceed(bytes)
+                || left.is_some_and(|left| rest().is_some_and(|rest| rest > left))
         };
         let (over, other): (Vec<usize>, Vec<usize>) =
             (0..mix.len()).filter(|&index| mix[index] > 0.0).partition(|&index| exceeds(index));

@@ -182,10 +182,16 @@ fn fetch(
     let mut found = BTreeMap::new();
     for MemberConfig { model, .. } in wanted.iter().flat_map(|ensemble| &ensemble.members) {
         if !found.contains_key(model) {
-            let own = config.models.get(model).and_then(|own| own.quantize);
-            let quantize = own.unwrap_or(config.engine.quantize);
-            let path = path(model, files, progress)?;
-            found.insert(model.clone(), Wanted { path, quantize });
+            let (own, all) = (config.models.get(model), &config.engine);
+            let idle = own.and_then(|own| own.idle_unload_seconds);
+            let idle = u64::from(idle.unwrap_or(all.idle_unload_seconds));
+            let wanted = Wanted {
+                path: path(model, files, progress)?,
+                quantize: own.and_then(|own| own.quantize).unwrap_or(all.quantize),
+                lazy: own.and_then(|own| own.lazy).unwrap_or(all.lazy),
+                idle_unload: (idle > 0).then(|| Duration::from_secs(idle)),
+            };
+            found.insert(model.clone(), wanted);
         }
     }
     Ok(found)

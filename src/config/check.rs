@@ -84,6 +84,8 @@ fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Pr
         kv_cache: kv_cache(raw, defaults.kv_cache)?,
         memory_limit_mb: raw.memory_limit_mb.filter(|&limit| limit > 0),
         quantize: quantize(raw.quantize.as_deref(), "engine")?.unwrap_or(defaults.quantize),
+        lazy: raw.lazy.unwrap_or(defaults.lazy),
+        idle_unload_seconds: raw.idle_unload_seconds.unwrap_or(defaults.idle_unload_seconds),
     })
 }
 
@@ -191,7 +193,8 @@ fn model((name, raw): (String, raw::Model)) -> Result<(String, ModelConfig), Pro
     let at = format!("model.{name}");
     let quantize = quantize(raw.quantize.as_deref(), &at)?;
     let template_args = args::read(raw.template_args, &at)?;
-    Ok((name, ModelConfig { quantize, template_args }))
+    let raw::Model { lazy, idle_unload_seconds, .. } = raw;
+    Ok((name, ModelConfig { quantize, lazy, idle_unload_seconds, template_args }))
 }
 
 fn ensembles(raw: Vec<raw::Ensemble>) -> Result<Vec<EnsembleConfig>, Problem> {

@@ -80,6 +80,10 @@ pub struct EngineConfig {
     pub memory_limit_mb: Option<u64>,
     /// How models' weights are made smaller while they are loaded.
     pub quantize: Quantize,
+    /// Models are loaded when they are first asked for.
+    pub lazy: bool,
+    /// Weights that were not used for so many seconds are given back; 0 never.
+    pub idle_unload_seconds: u32,
 }
 
 /// Where models compute.
@@ -118,8 +122,10 @@ pub struct ServerSettings {
 /// What is set of one model, wherever it is a member.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelConfig {
-    /// `None` is the engine's.
+    /// Of this and the next two, `None` is the engine's.
     pub quantize: Option<Quantize>,
+    pub lazy: Option<bool>,
+    pub idle_unload_seconds: Option<u32>,
     pub template_args: TemplateArgs,
 }
 
@@ -251,6 +257,8 @@ impl Default for Config {
                 kv_cache: KvFormat::default(),
                 memory_limit_mb: None,
                 quantize: Quantize::None,
+                lazy: false,
+                idle_unload_seconds: 0,
             },
             sampling: SamplingParams {
                 temperature: 0.7,

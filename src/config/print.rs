@@ -35,6 +35,8 @@ pub(super) fn to_toml(config: &Config) -> String {
         sections.push(
             "# [model.NAME] is what is set of one model, wherever it is a member:\n\
              # quantize = \"q8_0\"\n\
+             # lazy = true\n\
+             # idle_unload_seconds = 600\n\
              # template_args = { enable_thinking = false }\n"
                 .to_owned(),
         );
@@ -75,6 +77,8 @@ fn engine(engine: &EngineConfig) -> String {
         kv_cache,
         memory_limit_mb,
         quantize,
+        lazy,
+        idle_unload_seconds,
     } = engine;
     let memory_limit_mb = memory_limit_mb.unwrap_or(0);
     let kv_cache = match kv_cache {
@@ -112,7 +116,11 @@ fn engine(engine: &EngineConfig) -> String {
          memory_limit_mb = {memory_limit_mb}\n\
          # \"q8_0\" makes weights in 16 or 32 bits smaller while they are loaded, and tells what that\n\
          # costs in perplexity; \"none\" leaves them. Weights that are quantized already stay.\n\
-         quantize = \"{quantize}\"\n"
+         quantize = \"{quantize}\"\n\
+         # Load models when they are first asked for; who asks waits.\n\
+         lazy = {lazy}\n\
+         # Give weights back that were not used for so many seconds; 0 never.\n\
+         idle_unload_seconds = {idle_unload_seconds}\n"
     )
 }
 
@@ -167,7 +175,11 @@ fn server(server: &ServerSettings) -> String {
 }
 
 fn model((name, model): (&String, &ModelConfig)) -> String {
-    let ModelConfig { quantize, template_args } = model;
+    let ModelConfig { quantize, lazy, idle_unload_seconds, template_args } = model;
+    let lazy = lazy.map_or("# lazy = true".to_owned(), |lazy| format!("lazy = {lazy}"));
+    let idle = idle_unload_seconds.map_or("# idle_unload_seconds = 600".to_owned(), |seconds| {
+        format!("idle_unload_seconds = {seconds}")
+    });
     let quantize = match quantize {
         Some(quantize) => format!("quantize = \"{quantize}\""),
         None => "# quantize = \"q8_0\"".to_owned(),
@@ -175,8 +187,10 @@ fn model((name, model): (&String, &ModelConfig)) -> String {
     format!(
         "# What is set of one model, wherever it is a member.\n\
          [model.{}]\n\
-         # In place of the engine's.\n\
+         # These three in place of the engine's.\n\
          {quantize}\n\
+         {lazy}\n\
+         {idle}\n\
          {}\n",
         quoted(name),
         template_switches(template_args),

@@ -39,6 +39,8 @@ pub(super) struct Engine {
     pub(super) kv_cache: Option<String>,
     pub(super) memory_limit_mb: Option<u64>,
     pub(super) quantize: Option<String>,
+    pub(super) lazy: Option<bool>,
+    pub(super) idle_unload_seconds: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,6 +71,8 @@ pub(super) struct Server {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Model {
     pub(super) quantize: Option<String>,
+    pub(super) lazy: Option<bool>,
+    pub(super) idle_unload_seconds: Option<u32>,
     pub(super) template_args: Option<Table>,
 }
 

@@ -53,6 +53,8 @@ kept_tokens = 7
 kv_cache = "q8"
 memory_limit_mb = 8
 quantize = "q8_0"
+lazy = true
+idle_unload_seconds = 60
 [sampling]
 temperature = 0.1
 top_k = 40
@@ -71,6 +73,8 @@ log_prompts = true
 grace_seconds = 2
 [model."a/b.gguf"]
 quantize = "none"
+lazy = false
+idle_unload_seconds = 0
 template_args = { enable_thinking = false, since = 2024-07-26, "odd \"name\"" = [1, { x = 0.5 }] }
 [[ensemble]]
 name = "trio"
@@ -112,7 +116,10 @@ fn every_key_is_read() {
         (Some(3), 4, 5, 6, 7)
     );
     assert_eq!((engine.kv_cache, engine.quantize), (KvFormat::Q8, Quantize::Q8_0));
-    assert_eq!(config.models["a/b.gguf"].quantize, Some(Quantize::None));
+    assert_eq!((engine.lazy, engine.idle_unload_seconds), (true, 60));
+    let own = &config.models["a/b.gguf"];
+    let settings = (own.quantize, own.lazy, own.idle_unload_seconds);
+    assert_eq!(settings, (Some(Quantize::None), Some(false), Some(0)));
     let sampling = &config.sampling;
     assert_eq!(
         (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p),

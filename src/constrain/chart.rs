@@ -34,6 +34,9 @@ pub(super) struct Chart {
     distances: HashMap<Place, usize>,
 }
 
+/// The most rows while all that may be written is gone through: some 50 MB.
+const MOST_ROWS: usize = 50_000;
+
 /// Where a text has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
@@ -93,6 +96,11 @@ impl Chart {
         let items = chart.rules.rules(chart.rules.start).iter().map(first).collect();
         chart.row(items);
         (!chart.lexer.is_broken()).then_some(chart)
+    }
+
+    /// It has become too large to be gone on with, or what it says is no longer true.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.rows.len() > MOST_ROWS || self.lexer.is_broken()
     }
 
     /// Before the first byte.
@@ -201,6 +209,11 @@ impl Chart {
     pub(super) fn may_end(&mut self, at: Place) -> bool {
         let row = if at.begun { self.scan(at.row, at.state) } else { Some(at.row) };
         row.is_some_and(|row| self.rows[row as usize].ends)
+    }
+
+    /// The fewest bytes with which the lexeme under way can end; `None` if none were found.
+    pub(super) fn rest(&mut self, at: Place) -> Option<usize> {
+        if at.begun { self.lexer.rest(at.state) } else { Some(0) }
     }
 
     /// The fewest bytes with which the text can end; `None` if none were found.

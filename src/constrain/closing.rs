@@ -3,7 +3,6 @@
 //! Knows the grammar's chart and the union's pieces; nothing of how they are drawn.
 
 use std::{
-    cmp::Ordering,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -103,7 +102,7 @@ impl Closing {
                 while let Some((at, node)) = open.pop() {
                     for child in trie.node_children(node) {
                         bytes += 1;
-                        if bytes > MOST_BYTES {
+                        if bytes > MOST_BYTES || self.chart.is_overfull() {
                             return true;
                         }
                         let Some(at) = self.chart.go(at, &[child.byte()]) else { continue };
@@ -144,6 +143,12 @@ impl Closing {
         self.chart.go(self.at, bytes_of(&union, id))
     }
 
+    /// The fewest bytes with which the lexeme that a piece leads to can end, if they are known.
+    pub(super) fn rest(&mut self, id: UnionId) -> Option<usize> {
+        let at = self.after(id)?;
+        self.chart.rest(at)
+    }
+
     /// Whether the text can end in the room that is left after a piece. `leads_to_end` says whether
     /// these pieces do.
     pub(super) fn weigh(
@@ -179,7 +184,6 @@ impl Closing {
         let mut likely: Vec<usize> = (0..mix.len()).filter(|&index| mix[index] > 0.0).collect();
         if likely.len() > WEIGHED {
             let by_mass = |&a: &usize, &b: &usize| mix[b].total_cmp(&mix[a]).then(a.cmp(&b));
-            let by_mass: &dyn Fn(&usize, &usize) -> Ordering = &by_mass;
             likely.select_nth_unstable_by(WEIGHED, by_mass);
             likely.truncate(WEIGHED);
         }
@@ -207,15 +211,12 @@ impl Closing {
         if self.is_roomy(at, room) {
             return true;
         }
-        let Some(bytes) = self.chart.distance(at).filter(|&bytes| bytes <= room.bytes) else {
-            return false;
-        };
         let length = self.lengths.get(&at).copied().unwrap_or_else(|| {
             let length = self.way(at).map_or(usize::MAX, |way| way.len());
             self.lengths.insert(at, length);
             length
         });
-        bytes <= room.bytes && length <= room.pieces
+        length <= room.pieces && self.chart.distance(at).is_some_and(|bytes| bytes <= room.bytes)
     }
 
     /// There is room for each byte as a piece, and `End`.

@@ -6,6 +6,8 @@
 //!
 //! Knows rules and pieces; nothing of a text that is under way.
 
+use std::collections::HashSet;
+
 use llguidance::toktrie::TokTrie;
 
 use super::rules::{Costs, Item, Rules, Symbol, Way};
@@ -60,9 +62,10 @@ fn inside(texts: &[(Symbol, Vec<u8>)], union: &UnionVocab, trie: &TokTrie) -> Ve
     let mut borders: Vec<Vec<Option<usize>>> =
         texts.iter().map(|(_, text)| vec![None; text.len() + 1]).collect();
     let mut is_held = vec![false; texts.len()];
+    let firsts: HashSet<u8> = texts.iter().filter_map(|(_, text)| text.first().copied()).collect();
     for piece in union.pieces() {
         let Piece::Bytes(bytes) = piece else { continue };
-        for start in 0..bytes.len() {
+        for start in (0..bytes.len()).filter(|&start| firsts.contains(&bytes[start])) {
             let tail = &bytes[start..];
             for (index, (_, text)) in texts.iter().enumerate() {
                 if tail.starts_with(text) {

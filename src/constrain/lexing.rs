@@ -16,9 +16,12 @@ use llguidance::{
 use super::rules::ENDLESS;
 
 /// What building states may cost at a time, in the library's unit of about 100 ns.
-const FUEL: u64 = 2_000_000;
-/// The most states that are looked at for the end of one lexeme.
+const FUEL: u64 = 500_000;
+/// The most states that are looked at for a lexeme's shortest text, once a lexeme.
 const MOST_STATES: usize = 20_000;
+/// The most that are looked at for the end of one that is under way, at each step: those of a
+/// long minimal length are known from its shortest text.
+const MOST_STATES_A_STEP: usize = 2_000;
 
 #[derive(Clone)]
 pub(super) struct Lexer {
@@ -28,6 +31,8 @@ pub(super) struct Lexer {
     /// Of states with one lexeme that a shortest end led through: its bytes, its first and where
     /// that leads.
     known: HashMap<StateID, (usize, u8, StateID)>,
+    /// The fewest bytes with which some lexeme ends, where it was asked for.
+    rests: HashMap<StateID, Option<usize>>,
 }
 
 /// A state that is looked at, the one it was reached from and the byte between.
@@ -57,7 +62,7 @@ impl Lexer {
             && spec.special_token_rx.is_none();
         let states = is_plain.then(|| spec.to_regex_vec(&mut limits.clone()))?.ok()?;
         let skips = spec.lexemes.iter().map(|lexeme| spec.skip_id(lexeme.class())).collect();
-        let mut lexer = Self { states, skips, known: HashMap::new() };
+        let mut lexer = Self { states, skips, known: HashMap::new(), rests: HashMap::new() };
         lexer.refuel();
         Some(lexer)
     }
@@ -129,8 +134,19 @@ impl Lexer {
 
     /// A shortest text of a lexeme.
     pub(super) fn shortest(&mut self, lexeme: LexemeIdx) -> Option<Vec<u8>> {
+        self.refuel();
         let start = self.before(lexeme);
         self.nearest(start, false, |_| Some(0)).map(|(text, _)| text)
+    }
+
+    /// The fewest bytes with which a lexeme that is under way ends.
+    pub(super) fn rest(&mut self, state: StateID) -> Option<usize> {
+        if let Some(&known) = self.rests.get(&state) {
+            return known;
+        }
+        let rest = self.nearest(state, true, |_| Some(0)).map(|(text, _)| text.len());
+        self.rests.insert(state, rest);
+        rest
     }
 
     /// The bytes with which some lexeme ends best, and which: `after` is what follows it, `None` if
@@ -145,9 +161,12 @@ impl Lexer {
         let mut reached = vec![Reached { state: from, before: 0, byte: 0, depth: 0 }];
         let mut seen = HashSet::from([from]);
         let mut best: Option<Found> = None;
+        let most = if begun { MOST_STATES_A_STEP } else { MOST_STATES };
+        let rests = self.states.state_desc(from).possible.iter().filter_map(&after);
+        let least = rests.min()?;
         let mut at = 0;
         while let Some(&Reached { state, depth, .. }) = reached.get(at) {
-            if best.as_ref().is_some_and(|best| best.bytes <= depth) || at > MOST_STATES {
+            if best.as_ref().is_some_and(|best| best.bytes <= depth + least) || at > most {
                 break;
             }
             let mut take = |lexeme: LexemeIdx, bytes: usize| {

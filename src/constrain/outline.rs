@@ -11,6 +11,9 @@ const NEAR: usize = 16;
 const MOST_DIGITS: usize = 19;
 /// The digits of a decimal number that every reader's double keeps apart (IEEE 754, `DBL_DIG`).
 const MOST_DECIMAL_DIGITS: usize = 15;
+/// From so many digits on it is seen to that a number can end in time: of a multiple not every
+/// digit may be the last.
+const LONG: usize = 8;
 /// With more, a number can leave a double's range.
 const MOST_EXPONENT_DIGITS: usize = 2;
 
@@ -42,6 +45,14 @@ impl Outline {
         let mut after = self.clone();
         after.extend(bytes);
         after.exceeds
+    }
+
+    /// How many digits a long number may still have after these bytes; `None` if it is not long.
+    pub(super) fn left_after(&self, bytes: &[u8]) -> Option<usize> {
+        let mut after = self.clone();
+        after.extend(bytes);
+        let is_long = !after.in_string && after.number.digits >= LONG;
+        is_long.then(|| after.number.left())
     }
 
     /// Whether a number or a nesting could become too long with the next piece.
@@ -79,13 +90,22 @@ impl Outline {
 
     fn digit(&mut self) {
         let number = &mut self.number;
+        self.exceeds |= number.left() == 0;
         if number.has_exponent {
             number.exponent += 1;
-            self.exceeds |= number.exponent > MOST_EXPONENT_DIGITS;
         } else {
             number.digits += 1;
-            let most = if number.is_decimal { MOST_DECIMAL_DIGITS } else { MOST_DIGITS };
-            self.exceeds |= number.digits > most;
         }
+    }
+}
+
+impl Number {
+    /// How many digits it may still have.
+    fn left(self) -> usize {
+        if self.has_exponent {
+            return MOST_EXPONENT_DIGITS.saturating_sub(self.exponent);
+        }
+        let most = if self.is_decimal { MOST_DECIMAL_DIGITS } else { MOST_DIGITS };
+        most.saturating_sub(self.digits)
     }
 }

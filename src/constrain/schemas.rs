@@ -72,11 +72,20 @@ fn whatever_ends_validates_whatever_the_model_loves() {
 fn a_number_ends_however_a_model_loves_digits() {
     let union = union();
     let grammars = Grammars::new(&union);
-    for schema in [json!({"type": "integer"}), json!({"type": "number"})] {
+    for schema in [
+        json!({"type": "integer"}),
+        json!({"type": "number"}),
+        json!({"type": "integer", "multipleOf": 7}),
+        json!({"type": "integer", "multipleOf": 640, "minimum": -5}),
+        json!({"type": "number", "multipleOf": 0.25}),
+    ] {
+        let validator = jsonschema::validator_for(&schema).unwrap();
         for love in ["0123456789", "0123456789.e"] {
             let text = write(&union, &grammars, &schema, (love, 1e12), 7);
             let text = text.unwrap_or_else(|| panic!("{love} did not end under {schema}"));
-            serde_json::from_str::<Value>(&text).unwrap();
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert!(validator.is_valid(&value), "{text}: {schema}");
+            assert!(text.bytes().filter(u8::is_ascii_digit).count() <= 19 + 2, "{text}");
         }
     }
 }

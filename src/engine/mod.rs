@@ -93,7 +93,8 @@ impl Engine {
         // As many places as can ever be taken: the counter refuses first, so sending never blocks.
         let (jobs, received) = std_mpsc::sync_channel(config.max_sequences + config.queue);
         let tally = Arc::new(Tally::new(&models));
-        let worker = Worker::new(received, config.clone(), tally.clone());
+        let ensembles = models.iter().map(|(_, ensemble)| ensemble.clone()).collect();
+        let worker = Worker::new(received, config.clone(), tally.clone(), ensembles);
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .stack_size(STACK)
@@ -145,6 +146,7 @@ impl Generate for Engine {
             members: ensemble.members().iter().map(|member| member.name.clone()).collect(),
             fusion: ensemble.described(),
             context_length: ensemble.context_length(),
+            loaded: ensemble.is_loaded(),
         };
         self.models.iter().map(card).collect()
     }
@@ -159,8 +161,8 @@ impl Generate for Engine {
         let place = self.reserve()?;
         let fusion = ensemble.fuse(&request.fusion)?;
         let prompts = match request.logprobs {
-            Some(Logprobs { prompt: true, .. }) => {
-                scored_prompts(ensemble, &request.prompt, fusion)?
+            Some(Logprobs { prompt: Some(from), .. }) => {
+                scored_prompts(ensemble, &request.prompt, from, fusion)?
             }
             _ => prompts(ensemble, &request.prompt, fusion)?,
         };
@@ -232,10 +234,11 @@ fn prompts(ensemble: &Ensemble, prompt: &Prompt, fusion: Fusion) -> Result<Promp
     }
 }
 
-/// A prompt whose pieces are scored as it is read.
+/// A prompt whose pieces that end after byte `from` are scored.
 fn scored_prompts(
     ensemble: &Ensemble,
     prompt: &Prompt,
+    from: usize,
     fusion: Fusion,
 ) -> Result<Prompts, GenerateError> {
     let pieces = match prompt {
@@ -246,7 +249,7 @@ fn scored_prompts(
         Prompt::Text(text) => ensemble.pieces_of(text.as_bytes())?,
         Prompt::Tokens(pieces) => pieces.clone(),
     };
-    // What is read piece by piece must fit as a whole.
+    // What is scored must fit as a whole.
     let whole = ensemble.text_prompts(ensemble.bytes_of(&pieces)?, fusion.clone());
     for (index, member) in ensemble.members().iter().enumerate() {
         let (prompt_tokens, context_length) =
@@ -256,7 +259,7 @@ fn scored_prompts(
             return Err(GenerateError::PromptTooLong { member, prompt_tokens, context_length });
         }
     }
-    Ok(ensemble.scored_prompts(&pieces, fusion)?)
+    Ok(ensemble.scored_prompts(&pieces, from, fusion)?)
 }
 
 /// The prompt's pieces as far as they have some: the first active member's tokens.
@@ -265,7 +268,8 @@ fn prompt_pieces(ensemble: &Ensemble, prompts: &Prompts) -> Vec<UnionId> {
     let tokens = prompts.tokens[first].iter();
     let end = ensemble.union().end();
     let pieces = tokens.filter_map(|&token| ensemble.maps()[first].get(token));
-    pieces.chain(prompts.scored.iter().copied()).filter(|&id| id != end).collect()
+    let read = prompts.passed.iter().chain(&prompts.scored);
+    pieces.chain(read.copied()).filter(|&id| id != end).collect()
 }
 
 fn check_bias(ensemble: &Ensemble, penalties: &Penalties) -> Result<(), GenerateError> {

@@ -68,6 +68,8 @@ pub struct ModelCard {
     pub fusion: String,
     /// The smallest of the members' context lengths, in tokens.
     pub context_length: usize,
+    /// Whether the weights are in memory; if not, a request loads them first.
+    pub loaded: bool,
 }
 
 /// Build it with [`GenerateRequest::new`] and `..`, so that a new field changes no caller.

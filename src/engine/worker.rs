@@ -18,7 +18,7 @@ use super::{
     output::{Output, Released},
 };
 use crate::{
-    ensemble::{Ensemble, Sequence, Step, StepError, Warning, Workspace},
+    ensemble::{Ensemble, Prefixes, Sequence, Step, StepError, Warning, Workspace},
     vocab::{Piece, UnionId},
 };
 
@@ -54,7 +54,12 @@ pub(super) struct Worker {
     running: Vec<Running>,
     /// One for each ensemble that has been asked for anything.
     workspaces: Vec<(Arc<Ensemble>, Workspace)>,
+    /// All there are.
+    ensembles: Vec<Arc<Ensemble>>,
 }
+
+/// How often a thread that has nothing to do looks whether models have been idle for long.
+const LOOK_FOR_REST: Duration = Duration::from_millis(250);
 
 /// How often a thread that only waits for slow readers looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -64,14 +69,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const EVENTS_A_STEP: usize = 5;
 
 impl Worker {
-    pub(super) fn new(jobs: Receiver<Job>, config: EngineConfig, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(
+        jobs: Receiver<Job>,
+        config: EngineConfig,
+        tally: Arc<Tally>,
+        ensembles: Vec<Arc<Ensemble>>,
+    ) -> Self {
         let (queue, running, workspaces) = (VecDeque::new(), Vec::new(), Vec::new());
-        Self { jobs, config, tally, queue, running, workspaces }
+        Self { jobs, config, tally, queue, running, workspaces, ensembles }
     }
 
     /// Runs until the engine is dropped.
     pub(super) fn run(mut self) {
         while self.receive() {
+            self.rest();
             self.admit();
             self.retire();
             self.tally.set_running(self.running.len());
@@ -92,9 +103,15 @@ impl Worker {
     /// Takes in what has been sent, waiting only if there is nothing to do; false at the end.
     fn receive(&mut self) -> bool {
         if self.running.is_empty() && self.queue.is_empty() {
-            match self.jobs.recv() {
+            let received = if self.ensembles.iter().any(|ensemble| ensemble.can_rest()) {
+                self.jobs.recv_timeout(LOOK_FOR_REST)
+            } else {
+                self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match received {
                 Ok(job) => self.queue.push_back(job),
-                Err(_) => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
             }
         } else if !self.running.iter().any(Running::can_send) {
             match self.jobs.recv_timeout(LOOK_AGAIN) {
@@ -112,12 +129,36 @@ impl Worker {
         }
     }
 
-    /// Gives free places to those who have waited longest; the cancelled leave the queue.
+    /// Gives back weights that were idle for long and that nobody runs on or waits for, with what
+    /// their ensembles keep read.
+    fn rest(&mut self) {
+        let jobs = self.queue.iter().chain(self.running.iter().map(|running| &running.job));
+        let busy: Vec<&Arc<Ensemble>> = jobs.map(|job| &job.ensemble).collect();
+        let rested = self.ensembles.iter().filter(|ensemble| ensemble.rest(&busy)).count();
+        if rested > 0 {
+            for (ensemble, work) in &mut self.workspaces {
+                if !ensemble.is_loaded() {
+                    work.prefixes = Prefixes::new(self.config.kept_tokens);
+                }
+            }
+        }
+    }
+
+    /// Gives free places to those who have waited longest, but for those whose models are still
+    /// being loaded; the cancelled leave the queue.
     fn admit(&mut self) {
         self.queue.retain(|job| !job.events.is_closed());
-        let free = self.config.max_sequences.saturating_sub(self.running.len());
-        let admitted = self.queue.drain(..free.min(self.queue.len()));
-        self.running.extend(admitted.map(|job| Running {
+        let mut free = self.config.max_sequences.saturating_sub(self.running.len());
+        let mut admitted = Vec::new();
+        for job in std::mem::take(&mut self.queue) {
+            if free > 0 && job.ensemble.is_ready(&job.sequence) {
+                free -= 1;
+                admitted.push(job);
+            } else {
+                self.queue.push_back(job);
+            }
+        }
+        self.running.extend(admitted.into_iter().map(|job| Running {
             job,
             steps: 0,
             unsent: 0,
@@ -141,7 +182,7 @@ impl Worker {
                 self.workspaces.push((ensemble.clone(), work));
                 self.workspaces.len() - 1
             });
-            step_group(&ensemble, &mut group, &mut self.workspaces[known].1);
+            step_group(&ensemble, &mut group, &mut self.workspaces[known].1, kept_tokens);
             left = others;
         }
     }
@@ -161,14 +202,20 @@ impl Worker {
 }
 
 /// Steps sequences of one ensemble together and sends what each yields.
-fn step_group(ensemble: &Ensemble, group: &mut [&mut Running], work: &mut Workspace) {
+fn step_group(ensemble: &Ensemble, group: &mut [&mut Running], work: &mut Workspace, kept: usize) {
     let mut sequences: Vec<&mut Sequence> =
         group.iter_mut().map(|running| &mut running.job.sequence).collect();
     let stepped = catch_unwind(AssertUnwindSafe(|| ensemble.step(&mut sequences, work)));
     match stepped {
         Ok(results) => {
+            let short =
+                results.iter().any(|it| it.as_ref().is_err_and(StepError::is_out_of_memory));
             for (running, result) in group.iter_mut().zip(results) {
                 running.advance(ensemble, result);
+            }
+            if short {
+                // What is kept for those who come is worth less than that they can run.
+                work.prefixes = Prefixes::new(kept);
             }
         }
         // The sequences may be half written, so none of them goes on; the weights never change.

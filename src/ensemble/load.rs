@@ -5,13 +5,15 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{Ensemble, Member, PerplexityChange, pieces, weighted};
 use crate::{
     gguf::{Gguf, GgufError},
     model::{
-        self, Checkpoint, Decoder, Device, DeviceError, LanguageModel, ModelError, Pool, Quantize,
+        self, Checkpoint, Decoder, Device, DeviceError, LanguageModel, Lazy, Loaded, Loader,
+        ModelError, Pool, Quantize, Room,
     },
     tokenizer::{Tokenizer, TokenizerError},
     vocab::{MapError, UnionVocab},
@@ -30,8 +32,8 @@ pub enum LoadError {
          are {available}; name fewer or smaller ones, or raise `engine.memory_limit_mb`"
     )]
     Memory { models: String, needed: u64, weights: u64, caches: u64, available: u64 },
-    #[error("cannot measure what smaller weights of {path} cost: {source}")]
-    Measure { path: PathBuf, source: ModelError },
+    #[error("cannot run {path}: {source}")]
+    Run { path: PathBuf, source: ModelError },
     #[error("cannot place {path}: {source}")]
     Device { path: PathBuf, source: DeviceError },
 }
@@ -52,12 +54,16 @@ pub struct LoadedModel {
 pub struct Wanted {
     pub path: PathBuf,
     pub quantize: Quantize,
+    /// Not before it is first needed.
+    pub lazy: bool,
+    /// Given back when it was not used for so long.
+    pub idle_unload: Option<Duration>,
 }
 
 impl From<PathBuf> for Wanted {
     /// As it is.
     fn from(path: PathBuf) -> Self {
-        Self { path, quantize: Quantize::None }
+        Self { path, quantize: Quantize::None, lazy: false, idle_unload: None }
     }
 }
 
@@ -66,7 +72,8 @@ impl From<PathBuf> for Wanted {
 /// They are refused before any is loaded if `limit` bytes, or what memory the system says is
 /// available, cannot hold all their weights and one full context of each. Weights are mapped, so
 /// they could do with less, at the speed of the disk; more full contexts than one at a time take
-/// more.
+/// more. With a `limit`, what weights and keys and values take together never exceeds it: a forward
+/// that would need more is refused. Lazy models are each measured as if it alone joined the others.
 ///
 /// # Errors
 /// As [`load_model`], and for want of memory.
@@ -79,31 +86,51 @@ pub fn load_models(
     let mut opened = Vec::new();
     for (name, wanted) in wanted {
         let (checkpoint, tokenizer) = open_model(&wanted.path)?;
-        opened.push((name, wanted, checkpoint, tokenizer));
+        opened.push(Opened { name, wanted, checkpoint, tokenizer });
     }
-    let cache = |c: &Checkpoint| c.kv_bytes_a_token(device.kv_format()) * c.context_length() as u64;
-    let sizes = opened.iter().map(|(_, wanted, c, _)| c.weight_bytes_as(wanted.quantize));
-    let weights: u64 = sizes.sum();
-    let caches: u64 = opened.iter().map(|(.., checkpoint, _)| cache(checkpoint)).sum();
-    if let Some(available) = limit.or_else(available_memory)
-        && weights + caches > available
-    {
-        let names: Vec<&str> = opened.iter().map(|(name, ..)| name.as_str()).collect();
-        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
-        return Err(LoadError::Memory {
-            models: names.join(", "),
-            needed: megabytes(weights + caches),
-            weights: megabytes(weights),
-            caches: megabytes(caches),
-            available: available / 1_000_000,
-        });
+    let (later, now): (Vec<_>, Vec<_>) = opened.into_iter().partition(|it| it.wanted.lazy);
+    let all_now: Vec<&Opened> = now.iter().collect();
+    let available = limit.or_else(available_memory);
+    fit(&all_now, device, available)?;
+    for one in &later {
+        fit(&[&all_now[..], &[one]].concat(), device, available)?;
     }
-    opened
-        .into_iter()
-        .map(|(name, wanted, checkpoint, tokenizer)| {
-            Ok((name, place(&wanted, (checkpoint, tokenizer), pool, device)?))
-        })
-        .collect()
+    let place = Place { pool: pool.clone(), device: device.clone(), room: Room::new(limit), limit };
+    let load =
+        |one: Opened| Ok((one.name, load(&one.wanted, one.checkpoint, one.tokenizer, &place)?));
+    now.into_iter().chain(later).map(load).collect()
+}
+
+/// A model whose headers were read.
+struct Opened {
+    name: String,
+    wanted: Wanted,
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+}
+
+/// Refuses models whose weights and one full context each are more than is available.
+fn fit(models: &[&Opened], device: &Device, available: Option<u64>) -> Result<(), LoadError> {
+    let weights: u64 =
+        models.iter().map(|it| it.checkpoint.weight_bytes_as(it.wanted.quantize)).sum();
+    let caches: u64 = models.iter().map(|it| cache_bytes(&it.checkpoint, device)).sum();
+    let Some(available) = available.filter(|available| weights + caches > *available) else {
+        return Ok(());
+    };
+    let names: Vec<&str> = models.iter().map(|it| it.name.as_str()).collect();
+    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    Err(LoadError::Memory {
+        models: names.join(", "),
+        needed: megabytes(weights + caches),
+        weights: megabytes(weights),
+        caches: megabytes(caches),
+        available: available / 1_000_000,
+    })
+}
+
+/// Of one full context.
+fn cache_bytes(checkpoint: &Checkpoint, device: &Device) -> u64 {
+    checkpoint.kv_bytes_a_token(device.kv_format()) * checkpoint.context_length() as u64
 }
 
 /// What Linux says could be had without swapping; `None` where it says nothing.
@@ -120,31 +147,83 @@ fn available_memory() -> Option<u64> {
 /// # Errors
 /// If a file is missing, damaged, of a kind that cannot be run right, or too large for the device.
 pub fn load_model(path: &Path, pool: &Pool, device: &Device) -> Result<LoadedModel, LoadError> {
-    place(&path.to_owned().into(), open_model(path)?, pool, device)
+    let (checkpoint, tokenizer) = open_model(path)?;
+    let (pool, device) = (pool.clone(), device.clone());
+    let place = Place { pool, device, room: Room::new(None), limit: None };
+    load(&path.to_owned().into(), checkpoint, tokenizer, &place)
 }
 
-fn place(
-    Wanted { path, quantize }: &Wanted,
-    (checkpoint, tokenizer): (Checkpoint, Tokenizer),
-    pool: &Pool,
-    device: &Device,
+/// Where models compute, and in what memory.
+#[derive(Clone)]
+struct Place {
+    pool: Pool,
+    device: Device,
+    room: Arc<Room>,
+    limit: Option<u64>,
+}
+
+fn load(
+    wanted: &Wanted,
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+    place: &Place,
 ) -> Result<LoadedModel, LoadError> {
-    let decoder = |checkpoint: &Checkpoint| -> Result<Arc<dyn LanguageModel>, LoadError> {
-        let placed = device.place(Decoder::new(checkpoint, pool)?);
+    let tokenizer = Arc::new(tokenizer);
+    let weight_bytes = checkpoint.weight_bytes_as(wanted.quantize);
+    if !wanted.lazy && wanted.idle_unload.is_none() {
+        let (model, change) = weights(wanted, checkpoint, place, Some(&tokenizer))?;
+        return Ok(LoadedModel { model, tokenizer, weight_bytes, change });
+    }
+    // Once loaded and dropped, it is known to be sound, and what being smaller costs it.
+    let (like, change) = weights(wanted, checkpoint, place, Some(&tokenizer))?;
+    let (own, place) = (wanted.clone(), place.clone());
+    let loader: Loader = Arc::new(move || again(&own, &place));
+    let mut model = Lazy::new(&*like, wanted.idle_unload, loader);
+    if !wanted.lazy {
+        model = model.loaded(like);
+    }
+    Ok(LoadedModel { model: Arc::new(model), tokenizer, weight_bytes, change })
+}
+
+/// Loads weights that were given back, or not yet kept, if there is memory for them now.
+fn again(wanted: &Wanted, place: &Place) -> Loaded {
+    let load = || -> Result<Arc<dyn LanguageModel>, LoadError> {
+        let (checkpoint, tokenizer) = open_model(&wanted.path)?;
+        let name = wanted.path.display().to_string();
+        let one = Opened { name, wanted: wanted.clone(), checkpoint, tokenizer };
+        if place.limit.is_none() {
+            fit(&[&one], &place.device, available_memory())?;
+        }
+        Ok(weights(wanted, one.checkpoint, place, None)?.0)
+    };
+    load().map_err(|error| ModelError::NotLoaded { reason: error.to_string() })
+}
+
+/// With a tokenizer, what making them smaller costs is measured.
+fn weights(
+    Wanted { path, quantize, .. }: &Wanted,
+    checkpoint: Checkpoint,
+    Place { pool, device, room, .. }: &Place,
+    measure: Option<&Tokenizer>,
+) -> Result<(Arc<dyn LanguageModel>, Option<PerplexityChange>), LoadError> {
+    let failed = |source| LoadError::Run { path: path.clone(), source };
+    let place = |decoder: Decoder| {
+        let placed = device.place(decoder);
         placed.map_err(|source| LoadError::Device { path: path.clone(), source })
     };
-    let mut model = decoder(&checkpoint)?;
-    let mut weight_bytes = checkpoint.weight_bytes();
-    let mut change = None;
-    if weight_bytes != checkpoint.weight_bytes_as(*quantize) {
-        let smaller = checkpoint.quantized(*quantize, pool)?;
-        let before = std::mem::replace(&mut model, decoder(&smaller)?);
-        let measured = PerplexityChange::measure(&*before, &*model, &tokenizer);
-        change =
-            Some(measured.map_err(|source| LoadError::Measure { path: path.clone(), source })?);
-        weight_bytes = smaller.weight_bytes();
+    let kept = |checkpoint: &Checkpoint| -> Result<Arc<dyn LanguageModel>, LoadError> {
+        place(Decoder::new(checkpoint, pool)?.within(room).map_err(failed)?)
+    };
+    if checkpoint.weight_bytes() == checkpoint.weight_bytes_as(*quantize) {
+        return Ok((kept(&checkpoint)?, None));
     }
-    Ok(LoadedModel { model, tokenizer: Arc::new(tokenizer), weight_bytes, change })
+    let before = measure.map(|_| place(Decoder::new(&checkpoint, pool)?)).transpose()?;
+    let model = kept(&checkpoint.quantized(*quantize, pool)?)?;
+    let measured = measure
+        .zip(before)
+        .map(|(tokenizer, before)| PerplexityChange::measure(&*before, &*model, tokenizer));
+    let change = measured.transpose().map_err(failed)?;
+    Ok((model, change))
 }
 
 /// Opens what [`load_model`] loads.

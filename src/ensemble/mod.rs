@@ -18,6 +18,7 @@
 //! A member of weight 0 is never run.
 
 mod agreement;
+mod ahead;
 mod calibration;
 mod card;
 mod fusion;
@@ -185,6 +186,35 @@ impl Ensemble {
         self.members.iter().map(|m| m.model.context_length()).min().expect("there is a member")
     }
 
+    /// Whether the weights of all members are in memory.
+    pub fn is_loaded(&self) -> bool {
+        self.members.iter().all(|member| member.model.is_loaded())
+    }
+
+    /// Whether some member's weights are given back when they were idle for long.
+    pub fn can_rest(&self) -> bool {
+        self.members.iter().any(|member| member.model.can_rest())
+    }
+
+    /// Gives back the weights that were idle for long, but those of models that one of `busy` has
+    /// too, and says whether there were some.
+    pub fn rest(&self, busy: &[&Arc<Self>]) -> bool {
+        let has = |other: &Self, model: &Arc<dyn LanguageModel>| {
+            other.members.iter().any(|member| Arc::ptr_eq(&member.model, model))
+        };
+        let idle = |model: &Arc<dyn LanguageModel>| !busy.iter().any(|other| has(other, model));
+        let rested = self.members.iter().filter(|it| idle(&it.model) && it.model.rest());
+        rested.count() > 0
+    }
+
+    /// Whether all that take part in a sequence can be forwarded at once. If not, what is missing
+    /// is being loaded from now on: ask again.
+    pub fn is_ready(&self, sequence: &Sequence) -> bool {
+        let missing = |member: &usize| !self.members[*member].model.is_ready();
+        // Each is asked, so that all are loaded at once.
+        sequence.members().filter(missing).count() == 0
+    }
+
     /// The conversation in the own template of each member that takes part, the assistant's turn
     /// opened.
     ///
@@ -206,7 +236,7 @@ impl Ensemble {
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
         let said = conversation.messages.iter().rev().find(|message| message.role == Role::User);
         let said = said.map_or_else(Vec::new, |message| message.content.clone().into_bytes());
-        Ok(Prompts { tokens, fusion, said, scored: Vec::new() })
+        Ok(Prompts { tokens, fusion, said, passed: Vec::new(), scored: Vec::new() })
     }
 
     /// The compiler of constraints over this union, built when it is first needed.

@@ -44,13 +44,15 @@ impl Ensemble {
         Ok(bytes)
     }
 
-    /// Union pieces to be read one by one and scored, after what each member begins a text with.
+    /// Union pieces of which those that end after byte `from` are scored, after what each member
+    /// begins a text with.
     ///
     /// # Errors
     /// As [`bytes_of`](Self::bytes_of), or if there are none.
     pub fn scored_prompts(
         &self,
         pieces: &[UnionId],
+        from: usize,
         fusion: Fusion,
     ) -> Result<Prompts, StartError> {
         self.bytes_of(pieces)?;
@@ -64,18 +66,28 @@ impl Ensemble {
             tokens
         };
         let tokens: Vec<_> = self.members.iter().map(beginning).collect();
-        let scored = pieces[usize::from(after_end)..].to_vec();
-        if scored.is_empty() {
+        let pieces = &pieces[usize::from(after_end)..];
+        if pieces.is_empty() {
             return Err(StartError::Empty { member: self.members[0].name.clone() });
         }
+        let mut end = 0;
+        let is_before = |id: &&UnionId| {
+            if let Piece::Bytes(bytes) = self.union.piece(**id) {
+                end += bytes.len();
+            }
+            end <= from
+        };
+        let (passed, scored) = pieces.split_at(pieces.iter().take_while(is_before).count());
         // A weight that follows the prompt would follow what it is to score.
-        Ok(Prompts { tokens, fusion, said: Vec::new(), scored })
+        let said = Vec::new();
+        Ok(Prompts { tokens, fusion, said, passed: passed.to_vec(), scored: scored.to_vec() })
     }
 
     /// A text as each member's own tokens, to be continued.
     pub fn text_prompts(&self, text: impl AsRef<[u8]>, fusion: Fusion) -> Prompts {
         let prompt = |member: &Member| member.tokenizer.prompt(text.as_ref());
         let tokens = self.members.iter().map(prompt).collect();
-        Prompts { tokens, fusion, said: text.as_ref().to_vec(), scored: Vec::new() }
+        let said = text.as_ref().to_vec();
+        Prompts { tokens, fusion, said, passed: Vec::new(), scored: Vec::new() }
     }
 }

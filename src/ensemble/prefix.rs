@@ -93,6 +93,6 @@ pub(super) fn start(
 }
 
 /// The length of the common beginning.
-fn shared(tokens: &[TokenId], target: &[TokenId]) -> usize {
+pub(super) fn shared(tokens: &[TokenId], target: &[TokenId]) -> usize {
     tokens.iter().zip(target).take_while(|(a, b)| a == b).count()
 }

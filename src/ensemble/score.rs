@@ -17,8 +17,10 @@ pub struct Logprobs {
     pub members: bool,
     /// What each would give it at other calibration temperatures is told as well.
     pub calibrated: bool,
-    /// The pieces of a raw prompt are told as well; of a conversation it is refused.
-    pub prompt: bool,
+    /// The pieces of a raw prompt that end after so many of its bytes are told as well (0 for all
+    /// of them); of a conversation that is refused. What comes before may be taken over from a
+    /// text that begins alike.
+    pub prompt: Option<usize>,
 }
 
 /// What is told of one piece.

@@ -1,9 +1,13 @@
 //! Everything that one generation owns.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+};
 
 use super::{
     Agreement, Ensemble, Failure, Fusion, Logprobs, Member, OnFailure, Score, StepError, Weighting,
+    ahead::Ahead,
     gate::Turn,
     weights::{self, Scores},
 };
@@ -52,7 +56,7 @@ pub(super) struct Choosing {
     pub(super) logprobs: Option<Logprobs>,
     /// What is told of the last piece.
     pub(super) score: Option<Score>,
-    /// The rest of a prompt that is read piece by piece, to be scored.
+    /// The rest of a prompt that is scored.
     pub(super) unread: VecDeque<UnionId>,
     /// What is told of the pieces read.
     pub(super) read: Vec<(UnionId, Score)>,
@@ -63,7 +67,7 @@ pub(super) struct Choosing {
 /// One member's view of the text.
 pub(super) struct MemberState {
     /// How many tokens of `target` are the prompt.
-    prompt: usize,
+    pub(super) prompt: usize,
     /// The generated text as the member's tokens.
     pub(super) text: Encoded,
     /// What the member's cache has to hold: the prompt and the generated text.
@@ -75,8 +79,10 @@ pub(super) struct MemberState {
     pub(super) heard: bool,
     /// The logits after the last token that was forwarded, then their probabilities.
     pub(super) probs: Vec<f32>,
-    /// Of how many tokens it has the logits, if more than those of the last were asked for.
-    pub(super) looked: usize,
+    /// The tokens after which it has the logits, if more than those of the last were asked for.
+    pub(super) looked: Range<usize>,
+    /// While a prompt is scored.
+    pub(super) ahead: Option<Ahead>,
     pub(super) scores: Scores,
     /// How many bytes of the prompt the scores are of.
     pub(super) scored_bytes: usize,
@@ -93,7 +99,9 @@ pub struct Prompts {
     pub fusion: Fusion,
     /// What weights that follow the prompt are taken from: what the user said.
     pub said: Vec<u8>,
-    /// What comes after those, to be read piece by piece and scored.
+    /// What comes after those and is not scored, before what is.
+    pub passed: Vec<UnionId>,
+    /// What comes after that and is scored.
     pub scored: Vec<UnionId>,
 }
 
@@ -136,10 +144,11 @@ impl Sequence {
         sampling: SamplingParams,
         constraint: Option<&Constraint>,
     ) -> Result<Self, StartError> {
-        let Prompts { tokens, fusion, said, scored } = prompts;
+        let Prompts { tokens, fusion, said, passed, scored } = prompts;
+        let is_raw = passed.is_empty() && scored.is_empty();
         let mut states = Vec::with_capacity(tokens.len());
         for (index, (member, prompt)) in ensemble.members().iter().zip(tokens).enumerate() {
-            if fusion.is_active(index) && (scored.is_empty() || !prompt.is_empty()) {
+            if fusion.is_active(index) && (is_raw || !prompt.is_empty()) {
                 check(member, &prompt)?;
             }
             let mut state = MemberState::new(prompt, member.model.new_cache());
@@ -168,13 +177,18 @@ impl Sequence {
             context_lengths: ensemble.members().iter().map(|m| m.model.context_length()).collect(),
         };
         sequence.next_turn();
+        if !passed.is_empty() {
+            ensemble.pass(&mut sequence, &passed);
+        }
         let bare = |member: usize| sequence.states[member].target.is_empty();
         if sequence.fusion.active().any(bare)
             && let Some(first) = sequence.choosing.unread.pop_front()
         {
             // Nothing comes before it that could say how probable it is.
-            ensemble.read(&mut sequence, first, Score::default());
+            sequence.choosing.read.push((first, Score::default()));
+            ensemble.pass(&mut sequence, &[first]);
         }
+        sequence.look_ahead(ensemble);
         Ok(sequence)
     }
 
@@ -278,7 +292,7 @@ impl Sequence {
         self.matching.as_mut().map_or(Ok(None), Matching::close)
     }
 
-    /// Scores what is chosen from now on, and what of the prompt is read piece by piece.
+    /// Tells of what is chosen from now on, and of what is scored of the prompt.
     pub fn tell(&mut self, logprobs: Logprobs) {
         self.choosing.logprobs = Some(logprobs);
     }
@@ -288,22 +302,40 @@ impl Sequence {
         self.choosing.score.take()
     }
 
-    /// What is told of the pieces of the prompt that were read one by one.
+    /// What is told of the pieces of the prompt that are scored.
     pub fn take_read(&mut self) -> Vec<(UnionId, Score)> {
         std::mem::take(&mut self.choosing.read)
     }
 
-    /// Nothing is left of a prompt that is read piece by piece.
+    /// Nothing is left of the prompt to score.
     pub fn has_read(&self) -> bool {
         self.choosing.unread.is_empty()
     }
 
-    /// A piece of the prompt has been read and is not of the text.
-    pub(super) fn read(&mut self, id: UnionId, score: Score) {
-        self.choosing.read.push((id, score));
+    /// What was committed is of the prompt and not of the text.
+    pub(super) fn pass(&mut self) {
         self.text.clear();
-        let longest = self.states.iter().map(|state| state.target.len()).max();
+        let longest = self.fusion.active().map(|member| self.states[member].target.len()).max();
         self.choosing.prompt_tokens = longest.unwrap_or(0);
+        if self.has_read() {
+            self.states.iter_mut().for_each(|state| state.ahead = None);
+        }
+    }
+
+    /// Where more than one piece is to be scored, the members read them together.
+    fn look_ahead(&mut self, ensemble: &Ensemble) {
+        let unread = self.choosing.unread.make_contiguous();
+        let [before @ .., _] = unread else { return };
+        if before.is_empty() {
+            return;
+        }
+        for member in self.fusion.active() {
+            let state = &mut self.states[member];
+            let mut text = state.text.clone();
+            ensemble.extend(member, &mut text, before, self.as_tokens);
+            let path = [&state.target[..state.prompt], text.tokens()].concat();
+            state.ahead = Some(Ahead::new(path, ensemble.members()[member].model.new_cache()));
+        }
     }
 
     /// The longest of the members' prompts, in tokens.
@@ -358,7 +390,8 @@ impl MemberState {
             ready: false,
             heard: false,
             probs: Vec::new(),
-            looked: 0,
+            looked: 0..0,
+            ahead: None,
             scores: Scores::none(),
             scored_bytes: 0,
             rolled_back: 0,
@@ -370,7 +403,8 @@ impl MemberState {
     fn score(&mut self, weighting: Weighting, tokenizer: &Tokenizer, said: &[u8]) {
         match weighting {
             Weighting::Fixed => {}
-            Weighting::Online => self.scores = Scores::of(self.prompt..usize::MAX),
+            // Nothing comes before a text's first token to foresee it by.
+            Weighting::Online => self.scores = Scores::of(self.prompt.max(1)..usize::MAX),
             Weighting::Prompt => {
                 let bytes = |token: &TokenId| tokenizer.bytes(*token).unwrap_or_default();
                 let range = weights::scored(self.target.iter().map(bytes), said);
@@ -399,5 +433,6 @@ impl MemberState {
             self.scores.note(held, self.probs[next.0 as usize]);
         }
         self.ready = false;
+        self.recall();
     }
 }

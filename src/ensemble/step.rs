@@ -11,13 +11,14 @@ use super::{
     gate::Turn,
     mix::{Mixture, Voice},
     prefix::{self, Prefixes, Start},
-    score::{Before, Score},
+    score::Before,
     sequence::MemberState,
     workspace::{self, Desk},
 };
 use crate::{
     constrain::{ConstrainError, Room},
-    model::{self, ModelError, Pool, Row, Want},
+    model::{self, ModelError, Pool},
+    tokenizer::Encoded,
     vocab::{Piece, UnionId},
 };
 
@@ -40,6 +41,14 @@ pub enum StepError {
     Constraint(#[from] ConstrainError),
 }
 
+impl StepError {
+    /// Whether a member was refused the memory that it needed.
+    pub fn is_out_of_memory(&self) -> bool {
+        let Self::Member { cause, .. } = self else { return false };
+        matches!(cause, Failure::Model(ModelError::OutOfMemory { .. }))
+    }
+}
+
 /// What went wrong inside one member.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
@@ -50,13 +59,6 @@ pub enum Failure {
     #[error("it panicked: {reason}")]
     Panicked { reason: String },
 }
-
-/// Rows of up to this many tokens are decode rows: a chosen piece and what re-tokenization rolled
-/// back. They are never put off; longer ones share the step's prefill budget.
-const DECODE_ROW: usize = 16;
-
-/// The most tokens of a row whose logits are all wanted: those of 32 are 20 MB at 150,000 a token.
-const LOOKED_AT: usize = 32;
 
 impl Ensemble {
     /// One step of each sequence. A step forwards every sequence's few new tokens, and at most
@@ -129,35 +131,10 @@ impl Ensemble {
             if !wanted[index] {
                 continue;
             }
-            let state = &mut sequence.states[member];
-            let held = state.cache.tokens().len();
-            let unscored = state.scores.next(state.target.len());
-            let until = unscored.unwrap_or(state.target.len());
-            // A token is scored by what is said after the one before it.
-            let at = until - state.cache.sync(&state.target[..until]).len();
-            state.rolled_back += held.saturating_sub(at);
-            let rest = &state.target[at..];
-            let (most, want) = match unscored {
-                Some(first) if at + 1 < first => (first - 1 - at, Want::Nothing),
-                Some(_) => (LOOKED_AT, Want::All),
-                None => (rest.len(), Want::Last),
-            };
-            let mut taken = rest.len().min(most);
-            if rest.len() > DECODE_ROW {
-                taken = taken.min(*prefill);
-                *prefill -= taken;
+            if let Some(row) = sequence.states[member].row(prefill) {
+                rows.push(row);
+                forwarded.push(index);
             }
-            let all = taken == rest.len();
-            let want = if want == Want::Last && !all { Want::Nothing } else { want };
-            let tokens = &rest[..taken];
-            if tokens.is_empty() {
-                continue;
-            }
-            state.ready = all;
-            state.heard = false;
-            state.looked = if want == Want::All { taken } else { 0 };
-            rows.push(Row { cache: &mut state.cache, tokens, want, logits: &mut state.probs });
-            forwarded.push(index);
         }
         if rows.is_empty() {
             return;
@@ -179,7 +156,7 @@ impl Ensemble {
         let mut new = Vec::new();
         for (index, sequence) in sequences.iter_mut().enumerate() {
             for (member, state) in sequence.states.iter_mut().enumerate() {
-                if !state.heard && (state.ready || state.looked > 0) {
+                if !state.heard && (state.ready || !state.looked.is_empty()) {
                     state.heard = true;
                     new.push((index, member, state, true));
                 }
@@ -201,19 +178,17 @@ impl Ensemble {
     /// One member's logits to probabilities, those before the last only to score what followed.
     fn hear(&self, member: usize, state: &mut MemberState) -> Option<()> {
         let looked = std::mem::take(&mut state.looked);
-        if looked == 0 {
+        if looked.is_empty() {
             return self.probabilities(member, &mut state.probs);
         }
         let size = self.maps[member].len();
-        let first = state.cache.tokens().len() - looked;
-        for (at, logits) in state.probs.chunks_exact_mut(size).enumerate() {
+        for (at, logits) in looked.clone().zip(state.probs.chunks_exact_mut(size)) {
             self.probabilities(member, logits)?;
-            let next = first + at + 1;
-            if let Some(token) = state.target.get(next) {
-                state.scores.note(next, logits[token.0 as usize]);
+            if let Some(token) = state.target.get(at + 1) {
+                state.scores.note(at + 1, logits[token.0 as usize]);
             }
         }
-        state.probs.drain(..(looked - 1) * size);
+        state.keep(looked);
         Some(())
     }
 
@@ -262,22 +237,19 @@ impl Ensemble {
         sequence: &mut Sequence,
         desk: &mut Desk,
     ) -> Result<Step, StepError> {
+        if !sequence.choosing.unread.is_empty() {
+            self.read(sequence, desk);
+            return Ok(Step::Prefill);
+        }
         let Desk { mixture, before, spent } = desk;
         let mut lap = Instant::now();
         self.mix(sequence, mixture);
         workspace::lap(&mut lap, &mut spent.mix);
-        if let Some(id) = sequence.choosing.unread.pop_front() {
-            let wanted = sequence.choosing.logprobs.unwrap_or_default();
-            before.keep(&mixture.mix);
-            let score = self.score(sequence, before, id, wanted);
-            self.read(sequence, id, score);
-            return Ok(Step::Prefill);
-        }
         let id = self.choose(sequence, mixture, before)?;
         workspace::lap(&mut lap, &mut spent.choose);
         sequence.gated += usize::from(sequence.turn == Turn::Primary);
         sequence.agreement += self.agreement_on(sequence, id);
-        self.commit(sequence, id);
+        self.commit(sequence, &[id]);
         workspace::lap(&mut lap, &mut spent.commit);
         Ok(Step::Chose(id))
     }
@@ -345,10 +317,31 @@ impl Ensemble {
         Ok(sequence.take(id)?.then_some(id))
     }
 
-    /// Takes a piece of the prompt into every member's text.
-    pub(super) fn read(&self, sequence: &mut Sequence, id: UnionId, score: Score) {
-        self.commit(sequence, id);
-        sequence.read(id, score);
+    /// Scores the next piece of the prompt, and those after it of which everyone has said already
+    /// what comes.
+    fn read(&self, sequence: &mut Sequence, desk: &mut Desk) {
+        let Desk { mixture, before, spent } = desk;
+        let wanted = sequence.choosing.logprobs.unwrap_or_default();
+        let mut lap = Instant::now();
+        while let Some(id) = sequence.choosing.unread.pop_front() {
+            self.mix(sequence, mixture);
+            workspace::lap(&mut lap, &mut spent.mix);
+            before.keep(&mixture.mix);
+            let score = self.score(sequence, before, id, wanted);
+            sequence.choosing.read.push((id, score));
+            workspace::lap(&mut lap, &mut spent.choose);
+            self.pass(sequence, &[id]);
+            workspace::lap(&mut lap, &mut spent.commit);
+            if self.open_gate(sequence, mixture) || !sequence.is_ready() {
+                break;
+            }
+        }
+    }
+
+    /// Takes pieces of the prompt into every member's text.
+    pub(super) fn pass(&self, sequence: &mut Sequence, ids: &[UnionId]) {
+        self.commit(sequence, ids);
+        sequence.pass();
     }
 
     /// The mixture of those whose turn it is.
@@ -368,21 +361,50 @@ impl Ensemble {
         Voice { probs: &sequence.states[member].probs, map: &self.maps[member], weight: 1.0 }
     }
 
-    fn commit(&self, sequence: &mut Sequence, id: UnionId) {
-        let Piece::Bytes(bytes) = self.union().piece(id) else { return };
-        sequence.text.extend_from_slice(bytes);
+    /// Takes pieces into every member's text; `End` has no bytes.
+    fn commit(&self, sequence: &mut Sequence, ids: &[UnionId]) {
+        let bytes = self.spelt(ids);
+        if bytes.is_empty() {
+            return;
+        }
+        sequence.text.extend_from_slice(&bytes);
         let Sequence { states, fusion, as_tokens, .. } = sequence;
         for member in fusion.active() {
-            let (state, tokenizer) = (&mut states[member], &self.members[member].tokenizer);
-            // A constraint may leave only pieces that are none of its tokens.
-            let token = as_tokens.then(|| self.tokens(member)[id.0 as usize]).flatten();
-            match token {
-                Some(token) => state.text.append_token(tokenizer, token),
-                None => state.text.append(tokenizer, bytes),
-            }
-            state.retarget();
+            self.extend(member, &mut states[member].text, ids, *as_tokens);
+            states[member].retarget();
         }
         sequence.next_turn();
+    }
+
+    /// Appends pieces to one member's text.
+    pub(super) fn extend(
+        &self,
+        member: usize,
+        text: &mut Encoded,
+        ids: &[UnionId],
+        as_tokens: bool,
+    ) {
+        let tokenizer = &self.members[member].tokenizer;
+        if !as_tokens {
+            return text.append(tokenizer, &self.spelt(ids));
+        }
+        for &id in ids {
+            // A constraint may leave only pieces that are none of its tokens.
+            match self.tokens(member)[id.0 as usize] {
+                Some(token) => text.append_token(tokenizer, token),
+                None => text.append(tokenizer, &self.spelt(&[id])),
+            }
+        }
+    }
+
+    fn spelt(&self, ids: &[UnionId]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            if let Piece::Bytes(piece) = self.union().piece(id) {
+                bytes.extend_from_slice(piece);
+            }
+        }
+        bytes
     }
 }
 

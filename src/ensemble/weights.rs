@@ -21,7 +21,7 @@
 
 use std::{fmt, ops::Range, str::FromStr};
 
-use super::Sequence;
+use super::{Sequence, sequence::MemberState};
 
 /// Where the weights come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,8 +195,9 @@ impl Sequence {
             |at: &usize| active.iter().all(|&member| starts(member).binary_search(at).is_ok());
         let borders: Vec<usize> = starts(active[0]).iter().copied().filter(is_border).collect();
         let faded = |&member: &usize| {
-            let (starts, bits) = (starts(member), &self.states[member].scores.bits);
-            let mut left = starts.iter().zip(bits).peekable();
+            let MemberState { prompt, scores, .. } = &self.states[member];
+            let starts = starts(member).iter().skip(scores.start() - prompt);
+            let mut left = starts.zip(&scores.bits).peekable();
             let mut sum = 0.0;
             for end in borders.iter().skip(1).copied().chain([usize::MAX]) {
                 sum *= DECAY;

@@ -100,7 +100,7 @@ impl Asker {
         text: &str,
         told: Logprobs,
     ) -> Result<Scored, GenerateError> {
-        let told = Logprobs { members: true, prompt: true, ..told };
+        let told = Logprobs { members: true, prompt: Some(context.len()), ..told };
         let mut readings: Vec<Reading> = Vec::new();
         for tokenizer in &system.vocabularies {
             let reading = self.reading(system, tokenizer, context, text)?;
@@ -147,7 +147,7 @@ impl Asker {
         Ok(Reading { pieces: all, context })
     }
 
-    /// Scores a reading, and keeps what comes after the context.
+    /// Scores a reading after its context.
     async fn read(
         &self,
         system: &System,
@@ -160,8 +160,7 @@ impl Asker {
             fusion: system.fusion.clone(),
             ..GenerateRequest::new(&system.model, Prompt::Tokens(reading.pieces))
         };
-        let mut heard = self.ask(request).await?;
-        Ok(heard.prompt.split_off(reading.context))
+        Ok(self.ask(request).await?.prompt)
     }
 
     pub async fn write(&self, system: &System, writing: Writing) -> Result<Written, GenerateError> {

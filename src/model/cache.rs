@@ -1,9 +1,11 @@
 //! Keys and values of one sequence in one model.
 
+use std::collections::TryReserveError;
+
 use half::{f16, slice::HalfFloatSliceExt};
 
 use super::{
-    ModelError,
+    Lease, ModelError,
     candle::DeviceLayer,
     kernels::{self, BLOCK, Numbers},
 };
@@ -50,6 +52,8 @@ pub struct KvCache {
     width: usize,
     /// Room is never made for more positions than these.
     capacity: usize,
+    /// What its layers take.
+    lease: Lease,
 }
 
 #[derive(Clone, Debug)]
@@ -160,7 +164,39 @@ impl KvCache {
             device_layers: self.device_layers.clone(),
             width: self.width,
             capacity: self.capacity,
+            lease: self.lease.clone(),
         }
+    }
+
+    /// The cache, whose memory is of the room that `lease` is of.
+    #[must_use]
+    pub(super) fn within(self, lease: &Lease) -> Self {
+        Self { lease: lease.another(), ..self }
+    }
+
+    /// Makes room for so many positions in all layers, so that writing them cannot fail.
+    ///
+    /// # Errors
+    /// If there is not so much memory.
+    pub(super) fn make_room(&mut self, positions: usize) -> Result<(), ModelError> {
+        let Self { width, layers, .. } = self;
+        let fits = |layer: &Layer| {
+            layer.values.capacity() >= positions * *width
+                && layer.keys.capacity() >= positions.next_multiple_of(BLOCK) * *width
+        };
+        if layers.iter().all(fits) {
+            return Ok(());
+        }
+        let capacity = (2 * positions).max(64).min(self.capacity.max(positions));
+        let (keys, values) = (capacity.next_multiple_of(BLOCK) * *width, capacity * *width);
+        let bytes = |layer: &Layer| layer.keys.bytes_of(keys) + layer.values.bytes_of(values);
+        let bytes = layers.iter().map(bytes).sum::<usize>() as u64;
+        self.lease.grow(bytes)?;
+        for layer in layers {
+            let made = layer.keys.reserve(keys).and_then(|()| layer.values.reserve(values));
+            made.map_err(|_| ModelError::OutOfMemory { wanted: bytes, left: 0 })?;
+        }
+        Ok(())
     }
 
     /// Sets what one layer holds at `position` and forgets all that came after it.
@@ -216,6 +252,34 @@ impl Store {
         }
     }
 
+    fn capacity(&self) -> usize {
+        match self {
+            Store::F16(halves) => halves.capacity(),
+            Store::Q8 { integers, scales, group } => {
+                integers.capacity().min(scales.capacity() * group)
+            }
+        }
+    }
+
+    /// What so many numbers take.
+    fn bytes_of(&self, numbers: usize) -> usize {
+        match self {
+            Store::F16(_) => 2 * numbers,
+            Store::Q8 { group, .. } => numbers + 2 * (numbers / group),
+        }
+    }
+
+    /// Room for so many numbers in all.
+    fn reserve(&mut self, numbers: usize) -> Result<(), TryReserveError> {
+        match self {
+            Store::F16(halves) => reserve(halves, numbers),
+            Store::Q8 { integers, scales, group } => {
+                reserve(integers, numbers)?;
+                reserve(scales, numbers / *group)
+            }
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Store::F16(halves) => size_of_val(&halves[..]),
@@ -266,6 +330,10 @@ impl Store {
             },
         }
     }
+}
+
+fn reserve<T>(store: &mut Vec<T>, numbers: usize) -> Result<(), TryReserveError> {
+    store.try_reserve_exact(numbers.saturating_sub(store.len()))
 }
 
 fn resize<T: Copy + Default>(store: &mut Vec<T>, len: usize, capacity: usize) {

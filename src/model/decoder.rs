@@ -1,8 +1,10 @@
 //! One transformer for Llama, Mistral, Qwen2 and Qwen3: weights on the memory map, loaded and
 //! checked here.
 
+use std::sync::Arc;
+
 use super::{
-    KvCache, KvFormat, LanguageModel, LoadError, ModelError, Row,
+    KvCache, KvFormat, LanguageModel, Lease, LoadError, ModelError, Room, Row,
     cache::Layout,
     checkpoint::{Checkpoint, OUTPUT},
     config::Config,
@@ -25,6 +27,8 @@ pub struct Decoder {
     /// `None`: the embedding is used.
     pub(super) output: Option<Matrix>,
     weight_bytes: u64,
+    /// Of the weights.
+    lease: Lease,
 }
 
 pub(super) struct Layer {
@@ -83,6 +87,7 @@ impl Decoder {
             output_norm,
             output,
             weight_bytes,
+            lease: Lease::default(),
         })
     }
 
@@ -96,6 +101,16 @@ impl Decoder {
     #[must_use]
     pub fn with_kv_format(self, kv_format: KvFormat) -> Self {
         Self { kv_format, ..self }
+    }
+
+    /// Takes the memory of its weights of this room, and that of the caches it makes from now on.
+    ///
+    /// # Errors
+    /// If there is not so much.
+    pub fn within(mut self, room: &Arc<Room>) -> Result<Self, ModelError> {
+        self.lease = Lease::new(room);
+        self.lease.grow(self.weight_bytes)?;
+        Ok(self)
     }
 
     /// The size of the weights in their files.
@@ -130,7 +145,7 @@ impl LanguageModel for Decoder {
         let Config { layers, head_dim, context_length, .. } = self.config;
         let width = self.config.kv_width();
         let layout = Layout { layers, width, head_dim, capacity: context_length };
-        KvCache::new(&layout, self.kv_format)
+        KvCache::new(&layout, self.kv_format).within(&self.lease)
     }
 
     fn pool(&self) -> Option<&Pool> {
@@ -140,8 +155,14 @@ impl LanguageModel for Decoder {
     fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
         rows.iter().try_for_each(|row| self.check(row))?;
         for row in rows.iter_mut() {
-            let wanted = row.want.count(row.tokens.len());
-            row.logits.resize(wanted * self.vocab_size(), 0.0);
+            row.cache.make_room(row.cache.tokens().len() + row.tokens.len())?;
+            let wanted = row.want.count(row.tokens.len()) * self.vocab_size();
+            let more = wanted.saturating_sub(row.logits.len());
+            row.logits.try_reserve_exact(more).map_err(|_| ModelError::OutOfMemory {
+                wanted: (more * size_of::<f32>()) as u64,
+                left: 0,
+            })?;
+            row.logits.resize(wanted, 0.0);
         }
         forward::forward(self, rows);
         Ok(())

@@ -15,7 +15,9 @@ mod config_json;
 mod decoder;
 mod forward;
 mod kernels;
+mod lazy;
 mod quantize;
+mod room;
 mod tensors;
 
 pub use cache::{KvCache, KvFormat};
@@ -24,7 +26,9 @@ pub use checkpoint::Checkpoint;
 pub(crate) use config_gguf::DIVISORS;
 pub use decoder::Decoder;
 pub use kernels::Pool;
+pub use lazy::{Lazy, Loaded, Loader};
 pub use quantize::{Quantize, QuantizeError};
+pub use room::{Lease, Room};
 
 /// The name of the instructions that models compute with on this machine.
 pub fn instructions() -> &'static str {
@@ -75,6 +79,13 @@ pub enum ModelError {
         "the cache has (layers, width) {found:?}, the model needs {expected:?}; use its `new_cache`"
     )]
     ForeignCache { expected: (usize, usize), found: (usize, usize) },
+    #[error(
+        "it needs {wanted} more bytes for keys and values or weights, and {left} are left; ask for \
+         less at once, or raise `engine.memory_limit_mb`"
+    )]
+    OutOfMemory { wanted: u64, left: u64 },
+    #[error("its weights cannot be loaded: {reason}")]
+    NotLoaded { reason: String },
     #[error("the device failed: {reason}")]
     Device { reason: String },
 }
@@ -93,6 +104,27 @@ pub trait LanguageModel: Send + Sync {
     /// The threads that a forward computes on; between two forwards they are free for others.
     fn pool(&self) -> Option<&Pool> {
         None
+    }
+
+    /// Whether a forward can begin at once. If not, what it needs is being loaded from now on: ask
+    /// again.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Whether the weights are in memory.
+    fn is_loaded(&self) -> bool {
+        true
+    }
+
+    /// Whether [`rest`](Self::rest) may come to something, later if not now.
+    fn can_rest(&self) -> bool {
+        false
+    }
+
+    /// Gives weights back that were not used for long, and says whether it did.
+    fn rest(&self) -> bool {
+        false
     }
 
     /// Appends each row's tokens to its cache and writes the logits it asks for. A row's result

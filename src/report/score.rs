@@ -43,7 +43,7 @@ pub async fn score(
 ) -> Result<Bits, GenerateError> {
     let request = GenerateRequest {
         stop: StopConditions { max_tokens: Some(0), ..StopConditions::default() },
-        logprobs: Some(Logprobs { prompt: true, ..Logprobs::default() }),
+        logprobs: Some(Logprobs { prompt: Some(before.len()), ..Logprobs::default() }),
         ..GenerateRequest::new(model, Prompt::Text(format!("{before}{text}")))
     };
     let mut generation = admitted(engine, request, None).await?;
@@ -57,11 +57,8 @@ pub async fn score(
             None => return Err(GenerateError::Stopped),
         }
     }
-    let mut read = 0;
     let scored = pieces.iter().filter_map(|piece| {
-        read += piece.bytes.len();
-        let logprob = piece.score.logprob.filter(|_| read > before.len())?;
-        let bits = -f64::from(logprob) / std::f64::consts::LN_2;
+        let bits = -f64::from(piece.score.logprob?) / std::f64::consts::LN_2;
         Some(Bits { bits, bytes: piece.bytes.len() })
     });
     Ok(scored.sum())

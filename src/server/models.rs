@@ -43,7 +43,7 @@ fn cards(app: &App) -> Vec<ModelCard> {
     [app.engine.models(), reports::chat_models(app)].concat()
 }
 
-/// OpenAI's model object, and two fields of ours.
+/// OpenAI's model object, and three fields of ours.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Model {
     id: String,
@@ -52,11 +52,21 @@ pub(super) struct Model {
     owned_by: &'static str,
     members: Vec<String>,
     context_length: usize,
+    /// Whether the weights are in memory; if not, a request loads them first.
+    loaded: bool,
 }
 
 impl Model {
     fn new(card: ModelCard, created: u64) -> Self {
-        let ModelCard { name, members, fusion: _, context_length } = card;
-        Self { id: name, object: "model", created, owned_by: "tutti", members, context_length }
+        let ModelCard { name, members, fusion: _, context_length, loaded } = card;
+        Self {
+            id: name,
+            object: "model",
+            created,
+            owned_by: "tutti",
+            members,
+            context_length,
+            loaded,
+        }
     }
 }

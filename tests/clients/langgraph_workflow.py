@@ -19,8 +19,8 @@ from pydantic import BaseModel, Field
 
 
 class Section(BaseModel):
-    name: str = Field(description="the section's name", max_length=40)
-    description: str = Field(description="what it is about", max_length=80)
+    name: str = Field(description="the section's name")
+    description: str = Field(description="what it is about")
 
 
 class Plan(BaseModel):

@@ -8,8 +8,8 @@ use std::{
 use tutti::{
     constrain::Constraint,
     ensemble::{
-        Ensemble, LoadedModel, MapOrigin, Member, Sequence, Step, Workspace, load_ensemble,
-        load_model,
+        Ensemble, LoadedModel, Logprobs, MapOrigin, Member, Sequence, Step, Workspace,
+        load_ensemble, load_model,
     },
     model::{Device, Pool, Row, Want},
     sampling::{Sampler, SamplingParams},
@@ -239,4 +239,36 @@ fn a_schema_holds_on_the_real_pair() {
     }
     let value: serde_json::Value = serde_json::from_slice(sequence.text()).unwrap();
     assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&value), "{value}");
+}
+
+#[test]
+fn a_text_that_is_scored_has_the_scores_that_writing_it_gave() {
+    let begin = "Question: How many chairs stand at 12 tables, 4 each?\nAnswer:";
+    let told = Logprobs { top: 3, members: true, ..Logprobs::default() };
+    for ensemble in [duet(), Arc::new(Ensemble::new(vec![member(0, 1.0)]))] {
+        let prompts = ensemble.text_prompts(begin, ensemble.fusion());
+        let mut writing = Sequence::new(&ensemble, prompts, sampled(7), None).unwrap();
+        writing.tell(told);
+        let mut written = Vec::new();
+        for _ in 0..40 {
+            let id = choose(&ensemble, &mut writing);
+            if id == ensemble.union().end() {
+                break;
+            }
+            written.push((id, writing.take_score().unwrap()));
+        }
+        assert!(written.len() > 10);
+        let mut pieces = ensemble.pieces_of(begin.as_bytes()).unwrap();
+        pieces.extend(written.iter().map(|(id, _)| *id));
+        let prompts = ensemble.scored_prompts(&pieces, begin.len(), ensemble.fusion()).unwrap();
+        let mut reading = Sequence::new(&ensemble, prompts, sampled(0), None).unwrap();
+        reading.tell(told);
+        let (mut work, mut steps) = (Workspace::new(&ensemble, 512, 0), 0);
+        while !reading.has_read() {
+            ensemble.step(&mut [&mut reading], &mut work).pop().unwrap().unwrap();
+            steps += 1;
+        }
+        assert_eq!(reading.take_read(), written);
+        assert!(steps < written.len(), "{steps} steps for {}", written.len());
+    }
 }

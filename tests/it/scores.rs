@@ -102,7 +102,7 @@ async fn a_scored_prompt_gets_the_scores_that_generating_it_gave() {
     writing.sampling = greedy.clone();
     writing.stop.max_tokens = Some(20);
     writing.logprobs =
-        Some(Logprobs { top: 2, members: true, prompt: true, ..Logprobs::default() });
+        Some(Logprobs { top: 2, members: true, prompt: Some(0), ..Logprobs::default() });
     let written = ask(&engine, writing.clone()).await;
     assert_eq!(bytes(&written.prompt), b"ca");
     assert_eq!(written.prompt[0].score.logprob, None);
@@ -113,9 +113,16 @@ async fn a_scored_prompt_gets_the_scores_that_generating_it_gave() {
     let mut reading = writing;
     reading.prompt = Prompt::Tokens(whole);
     reading.stop.max_tokens = Some(0);
-    let read = ask(&engine, reading).await;
+    let read = ask(&engine, reading.clone()).await;
     assert_eq!((read.text.as_str(), read.reason, read.tokens), ("", FinishReason::Length, 0));
     assert_eq!(read.prompt[2..], written.pieces);
+    // Only the end of it: the pieces that end after a byte.
+    let from = bytes(&read.prompt[..9]).len();
+    let mut end = reading.clone();
+    end.logprobs.as_mut().unwrap().prompt = Some(from);
+    assert_eq!(ask(&engine, end.clone()).await.prompt, read.prompt[9..]);
+    end.logprobs.as_mut().unwrap().prompt = Some(usize::MAX);
+    assert_eq!(ask(&engine, end).await.prompt, []);
     let ids = engine.tokenize("duo", "abc é, ab").unwrap();
     assert_eq!(engine.detokenize("duo", &ids).unwrap(), "abc é, ab".as_bytes());
 }
@@ -175,7 +182,7 @@ async fn a_prompt_that_cannot_be_scored_or_read_is_refused() {
     let end = engine.union("duo").unwrap().end();
     let refused = |prompt: Prompt| {
         let mut wrong = GenerateRequest::new("duo", prompt);
-        wrong.logprobs = Some(Logprobs { prompt: true, ..Logprobs::default() });
+        wrong.logprobs = Some(Logprobs { prompt: Some(0), ..Logprobs::default() });
         engine.generate(wrong).unwrap_err()
     };
     let a = piece(&engine, "a");
@@ -189,7 +196,7 @@ async fn a_prompt_that_cannot_be_scored_or_read_is_refused() {
     assert!(matches!(long, GenerateError::PromptTooLong { .. }), "{long}");
     // The end comes first: the first piece is then scored as the beginning of a text.
     let mut begun = GenerateRequest::new("duo", Prompt::Tokens(vec![end, a]));
-    begun.logprobs = Some(Logprobs { prompt: true, ..Logprobs::default() });
+    begun.logprobs = Some(Logprobs { prompt: Some(0), ..Logprobs::default() });
     begun.stop.max_tokens = Some(0);
     let heard = ask(&engine, begun).await;
     assert!(heard.prompt.len() == 1 && heard.prompt[0].score.logprob.is_some());

@@ -81,6 +81,7 @@ impl Scripted {
 impl Generate for Scripted {
     fn models(&self) -> Vec<ModelCard> {
         let card = |name: &str, members: &[&str]| ModelCard {
+            loaded: true,
             name: name.to_owned(),
             members: members.iter().map(|&member| member.to_owned()).collect(),
             fusion: format!("{}, rule mean", members.join(" + ")),

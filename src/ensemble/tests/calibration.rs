@@ -12,7 +12,7 @@ fn told(members: Vec<Member>) -> Vec<Score> {
     sequence.tell(Logprobs {
         members: true,
         calibrated: true,
-        prompt: true,
+        prompt: Some(0),
         ..Logprobs::default()
     });
     while !sequence.has_read() {

@@ -86,7 +86,8 @@ impl CompletionRequest {
                 let reason = format!("is {top}; at most {MAX_LOGPROBS} are served");
                 return Err(ApiError::invalid("logprobs", reason));
             }
-            Ok(Logprobs { top, members: common.attribution, prompt: echo, ..Logprobs::default() })
+            let prompt = echo.then_some(0);
+            Ok(Logprobs { top, members: common.attribution, prompt, ..Logprobs::default() })
         });
         let prompts = prompts(self.own.prompt.ok_or(ApiError::Missing { param: "prompt" })?);
         if !(1..=MAX_PROMPTS).contains(&prompts.len()) {

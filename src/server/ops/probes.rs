@@ -23,8 +23,8 @@ pub(in crate::server) async fn health() -> impl IntoResponse {
     Json(Status { status: "ok" })
 }
 
-/// New requests are welcome. Models are loaded before the server answers anything, so only a
-/// shutdown takes this back.
+/// New requests are welcome. Models are checked before the server answers anything, and loaded unless
+/// the configuration leaves that to the first request, so only a shutdown takes this back.
 #[utoipa::path(
     get,
     path = "/ready",

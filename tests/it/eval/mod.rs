@@ -4,6 +4,7 @@ mod command;
 mod probability;
 mod runs;
 mod tuning;
+mod written;
 
 use std::sync::Arc;
 

@@ -31,7 +31,7 @@ async fn after(
     prompt.push(any);
     let request = GenerateRequest {
         stop: StopConditions { max_tokens: Some(0), ..StopConditions::default() },
-        logprobs: Some(Logprobs { top: union.size(), prompt: true, ..Logprobs::default() }),
+        logprobs: Some(Logprobs { top: union.size(), prompt: Some(0), ..Logprobs::default() }),
         fusion: fusion.clone(),
         ..GenerateRequest::new(model, Prompt::Tokens(prompt))
     };

@@ -23,7 +23,8 @@ use crate::scripted::Scripted;
 fn say(request: &GenerateRequest) -> Act {
     let model = &request.model;
     if let Prompt::Text(text) = &request.prompt {
-        return Act::Score(text.clone(), if model == "alpha" { -1.0 } else { -2.0 });
+        let from = request.logprobs.and_then(|told| told.prompt).expect("it is to be scored");
+        return Act::Score(text[from..].to_owned(), if model == "alpha" { -1.0 } else { -2.0 });
     }
     match () {
         () if is_plan(request) => good_plan(),

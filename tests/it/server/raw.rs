@@ -123,7 +123,7 @@ fn scored(byte: u8, logprob: Option<f32>) -> ScoredPiece {
 
 fn scoring() -> std::sync::Arc<Scripted> {
     Scripted::new(|request| {
-        let told = request.logprobs.is_some_and(|logprobs| logprobs.prompt);
+        let told = request.logprobs.is_some_and(|logprobs| logprobs.prompt.is_some());
         let prompt = Event::Prompt { pieces: vec![scored(b'O', None), scored(b'n', Some(-1.5))] };
         let text = |text: &str| Event::Text {
             text: text.to_owned(),
@@ -145,7 +145,7 @@ async fn echoed_prompts_have_their_log_probabilities_too() {
     let choice = complete(&engine, fields).await.json()["choices"][0].take();
     assert_eq!(
         engine.seen()[0].logprobs,
-        Some(Logprobs { top: 2, prompt: true, ..Logprobs::default() })
+        Some(Logprobs { top: 2, prompt: Some(0), ..Logprobs::default() })
     );
     assert_eq!(engine.seen()[0].stop.max_tokens, Some(0));
     assert_eq!(choice["text"], "Once");

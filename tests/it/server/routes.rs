@@ -38,7 +38,7 @@ async fn models_lists_the_ensemble_and_its_members() {
     rest.as_object_mut().unwrap().remove("created");
     let expected = json!({
         "id": "duet", "object": "model", "owned_by": "tutti",
-        "members": ["alpha", "beta"], "context_length": 2048,
+        "members": ["alpha", "beta"], "context_length": 2048, "loaded": true,
     });
     assert_eq!(rest, expected);
 }
