@@ -28,8 +28,10 @@ async fn the_default_ensemble_writes_a_report_and_goes_on_with_one() {
     let id = begun.id().to_owned();
     let report = begun.write(engine(), &mut |_, _| ()).await.unwrap();
 
-    assert_eq!((report.plan.language.as_str(), report.sections.len()), ("English", 2));
-    assert!(report.introduction.is_some() && report.conclusion.is_some());
+    // What small models plan is theirs; that all of it is written is ours.
+    assert!((1..=2).contains(&report.sections.len()), "{:?}", report.plan);
+    assert_eq!(report.sections.len(), report.plan.sections.len());
+    assert!(report.sections.iter().any(|section| section.text().is_some()));
     for part in report.parts() {
         match &part.outcome {
             Outcome::Written { text, .. } => assert!(!text.trim().is_empty(), "{part:?}"),
