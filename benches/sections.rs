@@ -1,22 +1,24 @@
 //! A report's six sections at the same time against one after the other:
-//! `cargo bench --bench sections -- SMOLLM2.gguf QWEN.gguf`
+//! `cargo bench --bench sections`
 //!
-//! Both are written by one engine with the default ensemble's weights, on one plan, in turn, with
+//! Both are written by one engine with the default models at the same weight, on one plan, in turn, with
 //! the same budgets; what is compared is the time from the first section's start to the last one's
 //! end. Sections end where the models end them, so the tokens of both are told beside their times.
 #![allow(clippy::print_stdout, reason = "the report of a benchmark")]
+#![allow(dead_code, reason = "what the benchmarks share is more than this one needs")]
+
+mod duet;
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use tutti::{
+    bench::median,
     engine::{Engine, EngineConfig},
-    ensemble::{Ensemble, Member, load_model},
-    model::{Device, Pool},
+    model::Pool,
     report::{Done, Part, Plan, PlannedSection, ReportEvent, ReportRequest, write},
     sampling::SamplingParams,
 };
@@ -25,24 +27,10 @@ const ROUNDS: usize = 3;
 /// Long enough that reading the prompts is little of it.
 const MAX_TOKENS: usize = 96;
 const SECTIONS: [&str; 6] = ["Origins", "Methods", "Data", "Results", "Costs", "Limits"];
-/// The default ensemble's.
-const WEIGHTS: [f32; 2] = [0.4, 0.6];
 
 fn main() -> anyhow::Result<()> {
-    let files: Vec<PathBuf> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .map(PathBuf::from)
-        .collect();
-    ensure!(files.len() == 2, "name the files of SmolLM2-135M and Qwen2.5-Coder-0.5B");
     let pool = Pool::with_all_cores();
-    let mut members = Vec::new();
-    for (file, weight) in files.iter().zip(WEIGHTS) {
-        let loaded = load_model(file, &pool, &Device::default())?;
-        let name = file.file_stem().context("a file has a name")?.to_string_lossy().into_owned();
-        members.push(Member::new(name, loaded.model, loaded.tokenizer, weight));
-    }
-    let ensemble = Arc::new(Ensemble::new(members));
+    let ensemble = Arc::new(duet::ensemble(&duet::models(&pool)?));
     let runtime = tokio::runtime::Runtime::new()?;
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..ROUNDS {
@@ -100,9 +88,4 @@ async fn sections(engine: Arc<Engine>, seed: u64) -> anyhow::Result<(usize, Dura
     write(engine, &request, Done::default(), &mut observer).await?;
     let (started, ended) = started.zip(ended).context("sections were written")?;
     Ok((tokens, ended - started))
-}
-
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }

