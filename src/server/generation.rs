@@ -1,4 +1,4 @@
-//! From checked requests to the events of their generations, with a watch on them.
+//! From checked requests to the events of their generations.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use futures::{
 use super::{
     ApiError, App,
     life::Life,
-    ops::{Clock, Record},
+    ops::Record,
     reports::writer,
     wire::{ChatLogprobs, TextLogprobs, WireFusion, WireWarning},
 };
@@ -18,11 +18,9 @@ use crate::engine::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ScoredPiece, Usage,
 };
 
-/// A generation under watch: its numbers are kept, and it ends with the server. Dropping it
-/// cancels.
+/// A generation that ends with the server. Dropping it cancels.
 struct Running {
     generation: Generation,
-    clock: Clock,
     record: Arc<Record>,
     life: Life,
 }
@@ -60,8 +58,6 @@ pub(super) async fn admit(
         );
         return Err(ApiError::unsupported("model", reason));
     }
-    let clocks: Vec<Clock> =
-        requests.iter().map(|request| Clock::start(app.metrics.clone(), &request.model)).collect();
     if app.config.log_prompts {
         for GenerateRequest { model, prompt, .. } in &requests {
             tracing::info!(model, ?prompt, "asked");
@@ -71,9 +67,8 @@ pub(super) async fn admit(
     let admit = move || requests.into_iter().map(|request| engine.generate(request)).collect();
     let admitted: Result<Vec<Generation>, GenerateError> =
         tokio::task::spawn_blocking(admit).await.map_err(|_| ApiError::Panicked)?;
-    let watched = admitted?.into_iter().zip(clocks).map(|(generation, clock)| Running {
+    let watched = admitted?.into_iter().map(|generation| Running {
         generation,
-        clock,
         record: record.clone(),
         life: app.life.clone(),
     });
@@ -89,13 +84,8 @@ impl Running {
             event = self.generation.next() => event,
             () = self.life.over() => Some(Event::Failed(GenerateError::Stopped)),
         };
-        match &event {
-            Some(Event::Text { tokens, .. }) => self.clock.text(*tokens),
-            Some(Event::Finished { reason, usage }) => {
-                self.clock.finished(*reason, *usage);
-                self.record.add(*usage);
-            }
-            _ => {}
+        if let Some(Event::Finished { usage, .. }) = &event {
+            self.record.add(*usage);
         }
         match event {
             Some(Event::Failed(error)) => Err(error.into()),
@@ -157,20 +147,25 @@ impl Answer {
     }
 }
 
-/// The tokens of a request: those of `choices` on one prompt, which counts once.
+/// The tokens of a request: those of `choices` on one prompt, which counts once, and was read if
+/// one of them read it.
 pub(super) fn total(choices: impl IntoIterator<Item = Usage>) -> Usage {
-    choices.into_iter().fold(Usage::default(), |sum, one| Usage {
+    let both = choices.into_iter().reduce(|sum, one| Usage {
         prompt_tokens: sum.prompt_tokens.max(one.prompt_tokens),
+        cached_tokens: sum.cached_tokens.min(one.cached_tokens),
         ..written(sum, one)
-    })
+    });
+    both.unwrap_or_default()
 }
 
 /// The same for several prompts.
 pub(super) fn sum(prompts: impl IntoIterator<Item = Usage>) -> Usage {
-    prompts.into_iter().fold(Usage::default(), |sum, one| Usage {
+    let both = prompts.into_iter().reduce(|sum, one| Usage {
         prompt_tokens: sum.prompt_tokens + one.prompt_tokens,
+        cached_tokens: sum.cached_tokens.zip(one.cached_tokens).map(|(sum, one)| sum + one),
         ..written(sum, one)
-    })
+    });
+    both.unwrap_or_default()
 }
 
 /// What both wrote.

@@ -109,6 +109,7 @@ async fn the_gate_goes_in_and_its_rate_comes_out() {
             completion_tokens: 4,
             gated: Some(3),
             agreement: Agreement { steps: 2, millionths: 1_500_000 },
+            ..Usage::default()
         };
         let end = Step::Send(Event::Finished { reason: FinishReason::Stop, usage });
         Ok(vec![started(), text("well"), end])
