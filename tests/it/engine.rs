@@ -85,7 +85,7 @@ impl LanguageModel for Toy {
 }
 
 /// `a b c é` in bytes, joined pieces if `large`, JSON's signs, and the end.
-fn tokenizer(large: bool) -> Arc<Tokenizer> {
+pub(crate) fn tokenizer(large: bool) -> Arc<Tokenizer> {
     let mut words: Vec<&[u8]> =
         vec![b"a", b"b", b"c", b"\xc3", b"\xa9", b" ", b"[", b"]", b",", b"1", b"2"];
     let mut merges: Vec<(&[u8], &[u8])> = Vec::new();

@@ -2,6 +2,7 @@
 
 mod client;
 mod completions;
+mod determinism;
 mod ensemble;
 mod operations;
 mod raw;
