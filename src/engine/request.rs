@@ -272,6 +272,8 @@ pub enum GenerateError {
     Template { member: String, reason: String },
     #[error("piece {} is not below {size}, the number of pieces; see the tokenizer's list", .id.0)]
     UnknownPiece { id: UnionId, size: usize },
+    #[error("the bias is of piece {}, which is not below {size}, the number of pieces", .id.0)]
+    UnknownBias { id: UnionId, size: usize },
     #[error("{reason}")]
     Prompt { reason: String },
     #[error("the constraint cannot be enforced: {reason}")]

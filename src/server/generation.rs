@@ -9,6 +9,7 @@ use futures::{
 
 use super::{
     ApiError, App,
+    error::Names,
     life::Life,
     ops::Record,
     reports::writer,
@@ -21,6 +22,7 @@ use crate::engine::{
 /// A generation that ends with the server. Dropping it cancels.
 struct Running {
     generation: Generation,
+    names: Names,
     record: Arc<Record>,
     life: Life,
 }
@@ -44,12 +46,13 @@ pub(super) struct Answer {
     pub(super) fusion: WireFusion,
 }
 
-/// Admits all of them or none. Tokenizing a long prompt takes milliseconds that the other
+/// Admits all of them or none; errors are in the request's words. Tokenizing a long prompt takes milliseconds that the other
 /// connections should not wait for.
 pub(super) async fn admit(
     app: &App,
     record: Arc<Record>,
     requests: Vec<GenerateRequest>,
+    names: Names,
 ) -> Result<Choices, ApiError> {
     if let Some(request) = requests.iter().find(|request| writer(app, &request.model).is_some()) {
         let reason = format!(
@@ -67,8 +70,10 @@ pub(super) async fn admit(
     let admit = move || requests.into_iter().map(|request| engine.generate(request)).collect();
     let admitted: Result<Vec<Generation>, GenerateError> =
         tokio::task::spawn_blocking(admit).await.map_err(|_| ApiError::Panicked)?;
-    let watched = admitted?.into_iter().map(|generation| Running {
+    let admitted = admitted.map_err(|error| ApiError::from(error).in_words_of(names))?;
+    let watched = admitted.into_iter().map(|generation| Running {
         generation,
+        names,
         record: record.clone(),
         life: app.life.clone(),
     });
@@ -88,7 +93,7 @@ impl Running {
             self.record.add(*usage);
         }
         match event {
-            Some(Event::Failed(error)) => Err(error.into()),
+            Some(Event::Failed(error)) => Err(ApiError::from(error).in_words_of(self.names)),
             Some(event) => Ok(event),
             None => Err(ApiError::Unfinished),
         }

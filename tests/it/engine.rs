@@ -502,15 +502,18 @@ async fn an_engine_that_is_dropped_ends_every_stream() {
 /// A model that writes down what it is asked to forward, call by call.
 struct Watched {
     toy: Toy,
-    calls: Arc<Mutex<Vec<Vec<Forwarded>>>>,
+    calls: Calls,
 }
 
-struct Forwarded {
+pub(crate) struct Forwarded {
     /// The text begins with this; what the sequences of a test are told apart by.
-    first: TokenId,
-    held: usize,
-    tokens: usize,
+    pub(crate) first: TokenId,
+    pub(crate) held: usize,
+    pub(crate) tokens: usize,
 }
+
+/// The rows of each call.
+pub(crate) type Calls = Arc<Mutex<Vec<Vec<Forwarded>>>>;
 
 impl LanguageModel for Watched {
     fn vocab_size(&self) -> usize {
@@ -539,7 +542,7 @@ impl LanguageModel for Watched {
 }
 
 /// An engine whose one model is watched.
-fn watched(config: EngineConfig) -> (Engine, Arc<Mutex<Vec<Vec<Forwarded>>>>) {
+pub(crate) fn watched(config: EngineConfig) -> (Engine, Calls) {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let tokenizer = tokenizer(false);
     let toy = Toy { seed: 3, logits: tokenizer.len(), mood: Mood::Well };

@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
 pub(super) use fields::{Fields, StreamOptions, at_least};
-pub(super) use format::{GUIDED_TWICE, ResponseFormat, any_object, schema_of};
+pub(super) use format::{Asked, ResponseFormat, any_object, one, schema_of};
 pub(super) use ignored::{Rest, ignored};
 pub(super) use logprobs::{ChatLogprobs, END, TextLogprobs, characters, token_text};
 

@@ -66,7 +66,7 @@ async fn what_is_wrong_with_it_is_named() {
         (json!({ "members": "beta" }), "invalid_type", "ensemble.members"),
         (json!({ "weights": "free" }), "invalid_value", "ensemble.weights"),
         (json!({ "weights": true }), "invalid_type", "ensemble.weights"),
-        (json!({ "rul": "max" }), "invalid_type", "ensemble.rul"),
+        (json!({ "rul": "max" }), "unsupported_parameter", "ensemble.rul"),
     ];
     for (asked, code, param) in cases {
         let engine = Scripted::saying(&["must not be asked"]);
