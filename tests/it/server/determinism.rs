@@ -107,7 +107,7 @@ fn others(prompt: &str, count: usize, max_tokens: usize) -> Vec<(&'static str, V
     let other = |index: usize| {
         let mut body = watched(prompt, 1 + index * max_tokens / count)[index % 2].clone();
         body.1["seed"] = json!(index);
-        if index % 3 == 0 {
+        if index.is_multiple_of(3) {
             let text = prompt[index % 8..].to_owned();
             match body.0 {
                 CHAT => body.1["messages"][0]["content"] = json!(text),

@@ -39,8 +39,8 @@ fn a_server_that_is_told_to_end_tells_those_who_wait_and_ends_well() {
     std::fs::copy(tiny.write().0.path(), desk.at("mine.gguf")).unwrap();
     desk.out(&["models", "add", "mine.gguf"]);
     desk.write("tutti.toml", "load = [\"mine\"]\n[server]\ngrace_seconds = 1\n");
-    let mut server =
-        desk.command(&["serve", "--port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut serve = desk.command(&["serve", "--port", "0"]);
+    let mut server = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut said = String::new();
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
     let address = said.trim().split("http://").nth(1).unwrap().trim_end_matches("/v1").to_owned();
