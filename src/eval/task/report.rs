@@ -11,7 +11,7 @@ use super::{Outcome, TaskError};
 use crate::{
     engine::FusionRequest,
     eval::{System, ask::Asker, stats::Part},
-    report::{self, Done, Overall, ReportRequest},
+    report::{self, Done, Overall, ReportRequest, USUAL_RETRIES},
     sampling::SamplingParams,
 };
 
@@ -43,6 +43,7 @@ pub(super) async fn solve(
         sections: Some(SECTIONS),
         plan: None,
         max_tokens: reports.max_tokens,
+        retries: USUAL_RETRIES,
         plan_max_tokens: None,
         sampling: reports.sampling.clone(),
     };
