@@ -48,7 +48,7 @@ pub(super) async fn answer(
         let reason = "cannot be used for a report; leave it out";
         return Err(ApiError::unsupported(param, reason));
     }
-    let (request, unread) = request(writer, generate)?;
+    let (request, unread) = request(writer, generate, app.config.report_retries)?;
     ignored.extend(unread);
     let ignored = app.ignore(ignored)?;
     let started = reports::start(app, request).await?;
@@ -56,7 +56,7 @@ pub(super) async fn answer(
         let transcript = Transcript::new(head, options);
         return Ok(naming(&ignored, respond(app, started, transcript, record)));
     }
-    let run = reports::load(app.runs(), started.ended().await).await?;
+    let run = reports::load(app.runs(), started.ended(&app.life).await?).await?;
     let report = run.report().map_err(|error| ApiError::ReportFailed {
         reason: run.failure.clone().unwrap_or_else(|| error.to_string()),
     })?;
@@ -72,9 +72,10 @@ pub(super) async fn answer(
 fn request(
     writer: String,
     generate: GenerateRequest,
+    retries: usize,
 ) -> Result<(ReportRequest, Vec<String>), ApiError> {
     let Prompt::Chat { messages, .. } = generate.prompt else {
-        return Err(ApiError::Missing { param: "messages" });
+        return Err(ApiError::missing("messages"));
     };
     let is_topic = |message: &Message| message.role == Role::User;
     let topic = messages.iter().rposition(is_topic).ok_or_else(|| {
@@ -88,6 +89,7 @@ fn request(
         sections: None,
         plan: None,
         max_tokens: MAX_TOKENS,
+        retries,
         plan_max_tokens: None,
         sampling: generate.sampling,
     };
