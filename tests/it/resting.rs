@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+use axum::{body::Body, http::Request};
+use http_body_util::BodyExt;
+use serde_json::json;
+use tower::ServiceExt;
 use tutti::{
     engine::{
         Engine, EngineConfig, Event, Generate, GenerateError, GenerateRequest, Generation, Prompt,
@@ -19,6 +23,7 @@ use tutti::{
     },
     ensemble::{Ensemble, LoadedModel, Member, Wanted, load_models},
     model::{Device, Lazy, Loader, ModelError, Pool},
+    server::{ServerConfig, router},
 };
 
 use crate::folder;
@@ -29,6 +34,8 @@ struct Counted {
     may: Arc<AtomicBool>,
     fails: Arc<AtomicBool>,
     ensemble: Arc<Ensemble>,
+    /// Of the same lazy model.
+    second: Arc<Ensemble>,
     other: Arc<Ensemble>,
 }
 
@@ -59,21 +66,28 @@ fn counted(idle: Option<Duration>) -> Counted {
     let lazy = Arc::new(Lazy::new(&*model, idle, loader));
     let member = |name: &str| Member::new(name.to_owned(), lazy.clone(), tokenizer.clone(), 1.0);
     let ensemble = Arc::new(Ensemble::new(vec![member("a"), member("b")]));
+    let second = Arc::new(Ensemble::new(vec![member("a")]));
     let plain = Member::new("plain".to_owned(), model, tokenizer.clone(), 1.0);
     let other = Arc::new(Ensemble::new(vec![plain]));
-    Counted { loads, may, fails, ensemble, other }
+    Counted { loads, may, fails, ensemble, second, other }
 }
 
 fn engine(counted: &Counted) -> Engine {
-    let models = [("lazy", &counted.ensemble), ("plain", &counted.other)];
+    let Counted { ensemble, second, other, .. } = counted;
+    let models = [("lazy", ensemble), ("plain", other), ("second", second)];
     let models = models.map(|(name, ensemble)| (name.to_owned(), ensemble.clone()));
     let config = EngineConfig { max_sequences: 2, ..EngineConfig::default() };
     Engine::start(models.into(), config).unwrap()
 }
 
 fn ask(engine: &Engine, model: &str) -> Generation {
+    ask_for(engine, model, 5)
+}
+
+fn ask_for(engine: &Engine, model: &str, pieces: usize) -> Generation {
+    let stop = StopConditions { max_tokens: Some(pieces), ignore_end: true, ..Default::default() };
     let request = GenerateRequest {
-        stop: StopConditions { max_tokens: Some(5), ..StopConditions::default() },
+        stop,
         ..GenerateRequest::new(model, Prompt::Text("hello there".to_owned()))
     };
     engine.generate(request).unwrap()
@@ -127,6 +141,64 @@ async fn an_idle_model_is_given_back_and_loaded_again_when_it_is_asked_for() {
     assert!(!is_loaded(&engine), "idle for seconds");
     assert_eq!(text(ask(&engine, "lazy")).await.unwrap(), first);
     assert_eq!(counted.loads.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn two_ensembles_on_one_lazy_model_load_it_once() {
+    let counted = counted(None);
+    counted.may.store(false, Ordering::SeqCst);
+    let engine = engine(&counted);
+    let [first, second] = ["lazy", "second"].map(|name| ask(&engine, name));
+    let expected = text(ask(&engine, "plain")).await.unwrap();
+    counted.may.store(true, Ordering::SeqCst);
+    assert_eq!(text(first).await.unwrap(), expected);
+    assert_eq!(text(second).await.unwrap(), expected);
+    assert_eq!(counted.loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_model_that_one_ensemble_still_writes_with_is_not_given_back_for_another() {
+    let idle = Duration::from_millis(50);
+    let counted = counted(Some(idle));
+    let engine = engine(&counted);
+    // Nobody reads it: it stops in the middle, for longer than the model may idle.
+    let unread = ask_for(&engine, "second", 150);
+    text(ask(&engine, "lazy")).await.unwrap();
+    tokio::time::sleep(12 * idle).await;
+    assert!(is_loaded(&engine));
+    let expected = text(ask_for(&engine, "plain", 150)).await.unwrap();
+    assert_eq!(text(unread).await.unwrap(), expected);
+    assert_eq!(counted.loads.load(Ordering::SeqCst), 1);
+    for _ in 0..200 {
+        if !is_loaded(&engine) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!is_loaded(&engine), "nobody uses it");
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_for_its_model_is_filled_with_comments() {
+    let counted = counted(None);
+    counted.may.store(false, Ordering::SeqCst);
+    let keep_alive = Duration::from_millis(20);
+    let config = ServerConfig { keep_alive, ..ServerConfig::default() };
+    let app = router(Arc::new(engine(&counted)), config);
+    let asked = json!({"model": "lazy", "prompt": "hello", "max_tokens": 3, "stream": true});
+    let request = Request::post("/v1/completions").header("content-type", "application/json");
+    let request = request.body(Body::from(asked.to_string())).unwrap();
+    let mut body = app.oneshot(request).await.unwrap().into_body();
+    let mut stream = String::new();
+    while let Some(frame) = body.frame().await {
+        stream += str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap();
+        if stream.matches(": keep-alive\n\n").count() == 3 {
+            counted.may.store(true, Ordering::SeqCst);
+        }
+    }
+    let (waiting, _) = stream.split_once("data: ").unwrap();
+    assert!(waiting.matches(": keep-alive\n\n").count() >= 3, "{stream}");
+    assert!(stream.ends_with("data: [DONE]\n\n"), "{stream}");
 }
 
 #[tokio::test]
