@@ -66,6 +66,7 @@ async fn sections(engine: Arc<Engine>, seed: u64) -> anyhow::Result<(usize, Dura
             sections: SECTIONS.map(section).to_vec(),
         }),
         max_tokens: MAX_TOKENS,
+        retries: 0,
         plan_max_tokens: None,
         sampling: SamplingParams {
             temperature: 0.7,

@@ -70,6 +70,7 @@ fn server_config(config: &Config) -> anyhow::Result<ServerConfig> {
         strict_params: settings.strict_params,
         log_prompts: settings.log_prompts,
         reports: Some(report::runs(config)?),
+        report_retries: config.report.retries,
         grace: Duration::from_secs(settings.grace_seconds.into()),
         ..ServerConfig::default()
     })

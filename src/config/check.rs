@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Config, ConfigError, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, ModelConfig,
-    Paths, ServerSettings, args, raw,
+    Paths, ReportSettings, ServerSettings, args, raw,
 };
 use crate::{
     ensemble::{OnFailure, Rule, Settings, Weighting, WeightingError},
@@ -41,6 +41,7 @@ fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
         engine: engine(&raw.engine, &defaults.engine)?,
         sampling: sampling(&raw.sampling, &defaults.sampling)?,
         server: server(raw.server, defaults.server, folder)?,
+        report: ReportSettings { retries: raw.report.retries.unwrap_or(defaults.report.retries) },
         models: raw.model.into_iter().map(model).collect::<Result<_, _>>()?,
         ensembles,
     })

@@ -41,6 +41,7 @@ pub struct Config {
     /// For requests that leave a field out. The seed is not a setting.
     pub sampling: SamplingParams,
     pub server: ServerSettings,
+    pub report: ReportSettings,
     /// What is set of single models, by the names they are loaded by.
     pub models: BTreeMap<String, ModelConfig>,
     /// At least one; names are unique and none is a member's.
@@ -117,6 +118,12 @@ pub struct ServerSettings {
     pub log_prompts: bool,
     /// Seconds that running requests may go on after the shutdown signal.
     pub grace_seconds: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportSettings {
+    /// How often a section that goes wrong or is not finished is written again.
+    pub retries: usize,
 }
 
 /// What is set of one model, wherever it is a member.
@@ -279,6 +286,7 @@ impl Default for Config {
                 log_prompts: false,
                 grace_seconds: 10,
             },
+            report: ReportSettings { retries: 1 },
             models: BTreeMap::new(),
             ensembles: vec![
                 // The smaller model is the better one of plain prose; the larger follows

@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::{
     Config, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, ModelConfig, Paths,
-    ServerSettings, args,
+    ReportSettings, ServerSettings, args,
 };
 use crate::{
     ensemble::{OnFailure, Settings},
@@ -30,6 +30,7 @@ pub(super) fn to_toml(config: &Config) -> String {
         engine(&config.engine),
         sampling(&config.sampling),
         server(&config.server),
+        report(&config.report),
     ];
     if config.models.is_empty() {
         sections.push(
@@ -171,6 +172,15 @@ fn server(server: &ServerSettings) -> String {
          log_prompts = {log_prompts}\n\
          # How long running requests may go on after a shutdown signal.\n\
          grace_seconds = {grace_seconds}\n"
+    )
+}
+
+fn report(ReportSettings { retries }: &ReportSettings) -> String {
+    format!(
+        "[report]\n\
+         # How often a section that fails, loops or does not end within its tokens is written\n\
+         # again; each time may cost as much as the first. At most 9.\n\
+         retries = {retries}\n"
     )
 }
 

@@ -14,6 +14,7 @@ pub(super) struct File {
     pub(super) engine: Engine,
     pub(super) sampling: Sampling,
     pub(super) server: Server,
+    pub(super) report: Report,
     pub(super) model: BTreeMap<String, Model>,
     pub(super) ensemble: Option<Vec<Ensemble>>,
 }
@@ -65,6 +66,12 @@ pub(super) struct Server {
     pub(super) strict_params: Option<bool>,
     pub(super) log_prompts: Option<bool>,
     pub(super) grace_seconds: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Report {
+    pub(super) retries: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -71,6 +71,8 @@ cors_origins = ["https://a.example:8443", "http://localhost:3000"]
 strict_params = true
 log_prompts = true
 grace_seconds = 2
+[report]
+retries = 3
 [model."a/b.gguf"]
 quantize = "none"
 lazy = false
@@ -134,6 +136,7 @@ fn every_key_is_read() {
     assert_eq!(server.api_keys_file, Some(PathBuf::from("keys.txt")));
     assert_eq!(server.cors_origins, ["https://a.example:8443", "http://localhost:3000"]);
     assert!(server.strict_params && server.log_prompts);
+    assert_eq!(config.report.retries, 3);
     assert_eq!(config.ensembles.len(), 2);
     assert_eq!(config.ensembles[0].members[0].weight, 1.0 / 3.2);
     assert_eq!(config.ensembles[0].fusion, Settings::default());

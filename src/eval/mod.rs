@@ -11,6 +11,7 @@
 //! | [`data`] | files of samples |
 //! | [`system`](System) | what is compared: members, ensembles, other ways to fuse one |
 //! | [`ask`] | scores texts and writes them, through the engine |
+//! | `fused` | lets a report be written by an ensemble fused in another way |
 //! | [`lattice`] | the probability of a text under an ensemble: what it is and what is computed |
 //! | [`task`] | how samples are asked and scored |
 //! | [`program`] | from an answer to the program that tests it |
@@ -26,6 +27,7 @@
 
 pub mod ask;
 pub mod data;
+mod fused;
 pub mod lattice;
 pub mod log;
 pub mod pictures;

@@ -69,6 +69,25 @@ pub struct Check {
     pub different: Vec<String>,
 }
 
+/// What a setting is to be chosen by: all figures on the dev samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The tasks and metrics that all members and ensembles have dev scores of.
+    pub columns: Vec<(String, MetricHeader)>,
+    pub rows: Vec<ChoiceRow>,
+}
+
+/// One system's figures on the dev samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChoiceRow {
+    pub system: String,
+    pub is_bound: bool,
+    /// One for each column.
+    pub figures: Vec<f64>,
+    /// The mean of its ranks in the columns, from 1 for the best; equals share theirs.
+    pub mean_rank: f64,
+}
+
 /// Of more groups than this no figures are told.
 const MOST_GROUPS: usize = 16;
 
@@ -90,6 +109,43 @@ pub fn figures(header: &Header, records: &[Record]) -> Vec<Figure> {
     }
     compare(header, records, &mut figures);
     figures
+}
+
+/// All figures on the dev samples.
+pub fn choice(header: &Header, records: &[Record]) -> Choice {
+    let systems: Vec<&SystemHeader> = compared(header).collect();
+    let (mut columns, mut by_column) = (Vec::new(), Vec::new());
+    for task in &header.tasks {
+        for metric in &task.metrics {
+            let figures: Option<Vec<f64>> =
+                systems.iter().map(|s| dev(records, &task.name, &s.name, metric)).collect();
+            if let Some(figures) = figures {
+                columns.push((task.name.clone(), metric.clone()));
+                by_column.push(figures);
+            }
+        }
+    }
+    let rank = |at: usize, (_, metric): &(String, MetricHeader), figures: &[f64]| {
+        let count = |is: &dyn Fn(f64) -> bool| figures.iter().filter(|f| is(**f)).count() as f64;
+        let own = figures[at];
+        let better = match metric.better() {
+            Better::Higher => count(&|other| other > own),
+            Better::Lower => count(&|other| other < own),
+        };
+        1.0 + better + (count(&|other| other == own) - 1.0) / 2.0
+    };
+    let row = |(at, system): (usize, &&SystemHeader)| {
+        let ranks =
+            columns.iter().zip(&by_column).map(|(column, figures)| rank(at, column, figures));
+        ChoiceRow {
+            system: system.name.clone(),
+            is_bound: system.bound,
+            figures: by_column.iter().map(|figures| figures[at]).collect(),
+            mean_rank: ranks.sum::<f64>() / columns.len().max(1) as f64,
+        }
+    };
+    let rows = systems.iter().enumerate().map(row).collect();
+    Choice { columns, rows }
 }
 
 /// The member that is best on the dev samples of a task, by one of its metrics; the first of

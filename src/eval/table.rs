@@ -9,7 +9,7 @@ use super::{
     log::{Header, MetricHeader, Record},
     run::Plan,
     stats::{self, Estimate},
-    summary::{self, Check, Cost, Figure, Row},
+    summary::{self, Check, Choice, Cost, Figure, Row},
 };
 
 /// The share of samples that two systems are taken to disagree on, for want of better knowledge.
@@ -62,9 +62,13 @@ pub fn detectable(plan: &Plan) -> String {
 /// Everything as Markdown.
 pub fn markdown(header: &Header, records: &[Record]) -> String {
     let figures = summary::figures(header, records);
-    let mut text = "| task | samples | system | figure | against the best member | p | |\n\
-                    |---|---|---|---|---|---|---|\n"
-        .to_owned();
+    let mut text = if figures.is_empty() {
+        String::new()
+    } else {
+        "| task | samples | system | figure | against the best member | p | |\n\
+         |---|---|---|---|---|---|---|\n"
+            .to_owned()
+    };
     for figure in &figures {
         for (at, row) in figure.rows.iter().enumerate() {
             let (task, samples) = match at {
@@ -92,6 +96,10 @@ pub fn markdown(header: &Header, records: &[Record]) -> String {
         }
     }
     text += &grouped(&figures);
+    let ensembles = header.systems.iter().filter(|system| system.role == Role::Ensemble).count();
+    if ensembles > 1 || figures.is_empty() {
+        text += &chosen_by(&summary::choice(header, records));
+    }
     text += &spent(&summary::costs(header, records));
     text += &notes(header, records, &figures);
     text
@@ -156,18 +164,46 @@ fn grouped(figures: &[Figure]) -> String {
         text += &format!("|---{}|\n", "|---".repeat(names.len()));
         for row in &figure.rows {
             let at_most = if row.is_bound { "≤ " } else { "" };
-            let value = |&(_, value): &(String, f64)| {
-                if figure.metric.is_share {
-                    format!("{:.1} %", 100.0 * value)
-                } else {
-                    format!("{at_most}{value:.3}")
-                }
-            };
+            let value = |&(_, value): &(String, f64)| plain(at_most, value, &figure.metric);
             let values: Vec<String> = row.groups.iter().map(value).collect();
             text += &format!("| {} | {} |\n", row.system, values.join(" | "));
         }
     }
     text
+}
+
+/// The figures on the dev samples.
+fn chosen_by(choice: &Choice) -> String {
+    if choice.columns.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> =
+        choice.columns.iter().map(|(task, metric)| format!("{task}, {}", metric.name)).collect();
+    let mut text = format!(
+        "\nOn the dev samples, to choose by; of the mean ranks the least is the best:\n\n\
+         | | {} | mean rank |\n|---{}|\n",
+        names.join(" | "),
+        "|---".repeat(names.len() + 1)
+    );
+    for row in &choice.rows {
+        let figure = |((_, metric), &value): (&(String, MetricHeader), &f64)| {
+            let at_most = if row.is_bound && metric.bound { "≤ " } else { "" };
+            plain(at_most, value, metric)
+        };
+        let figures: Vec<String> = choice.columns.iter().zip(&row.figures).map(figure).collect();
+        writeln!(text, "| {} | {} | {:.1} |", row.system, figures.join(" | "), row.mean_rank)
+            .expect("a string takes any text");
+    }
+    text
+}
+
+/// A figure without an interval.
+fn plain(at_most: &str, value: f64, metric: &MetricHeader) -> String {
+    if metric.is_share {
+        format!("{at_most}{:.1} %", 100.0 * value)
+    } else {
+        format!("{at_most}{value:.3}")
+    }
 }
 
 fn spent(costs: &[Cost]) -> String {
@@ -197,12 +233,15 @@ fn spent(costs: &[Cost]) -> String {
 
 /// What has to be known to read the tables.
 fn notes(header: &Header, records: &[Record], figures: &[Figure]) -> String {
-    let mut notes = vec![
-        "Figures are of test samples, with 95 % intervals (bootstrap over samples). An ensemble is \
-         held against the member that is best on the dev samples; p is Holm's over all figures of \
-         the run."
-            .to_owned(),
-    ];
+    let mut notes = Vec::new();
+    if !figures.is_empty() {
+        notes.push(
+            "Figures are of test samples, with 95 % intervals (bootstrap over samples). An ensemble \
+             is held against the member that is best on the dev samples; p is Holm's over all \
+             figures of the run."
+                .to_owned(),
+        );
+    }
     if figures.iter().any(|figure| figure.rows.iter().any(|row| row.is_bound)) {
         notes.push(
             "≤ is an upper bound: of an ensemble of several vocabularies not all ways to cut a \

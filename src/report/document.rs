@@ -118,10 +118,13 @@ impl Report {
     }
 }
 
-/// A part's text, or what stands in its place.
+/// A part's text, with what is to be said of it, or what stands in its place.
 fn shown(part: &Section) -> String {
     match part.gap() {
-        None => part.text().unwrap_or_default().to_owned(),
+        None => {
+            let note = part.note().map(|note| format!("\n\n*{note}*"));
+            format!("{}{}", part.text().unwrap_or_default(), note.unwrap_or_default())
+        }
         Some(fault) => {
             let reason = fault.to_string();
             let reason: Vec<_> = reason.split_whitespace().collect();

@@ -11,7 +11,8 @@
 //!   1, section `i` (from 0) `2 * (i + 1)`, the same section tried again `2 * (i + 1) + 1`,
 //!   the sections that a plan lacks, asked for up to three times, the three after those of the
 //!   last section there can be ([`MAX_SECTIONS`] is 12, so 26 to 28), the introduction 29 and 30,
-//!   the conclusion 31 and 32. Generation `n` is seeded with the `n`-th output of SplitMix64
+//!   the conclusion 31 and 32; try `t` (from 0) of what has number `n` has `n + 33 (t - 1)` from
+//!   the third on. Generation `n` is seeded with the `n`-th output of SplitMix64
 //!   started at the report's seed, so a seeded report does not depend on the timing of its
 //!   workers, nor on whether it was written at one go.
 //! - **Plan.** The schema bounds the number of sections and the length of every text. A plan
@@ -22,13 +23,13 @@
 //!   report has those there are and says so in its facts. A plan that is given is taken as it is.
 //! - **Language.** The planner names the topic's language first, out of those its script allows,
 //!   and the workers are told to write in it.
-//! - **Sections.** One that fails, is empty or loops is tried once more with another seed and
-//!   told what was wrong; if that does not help it stands in the document as a visible gap.
+//! - **Sections.** One that fails, is empty, loops or does not end within its budget is tried
+//!   again with another seed and told what was wrong, once if the request does not say how often.
+//!   If no try is whole, the best one stands in the document: of those that the budget ended the
+//!   longest, up to its last whole sentence if one ends in its second half, else with a visible
+//!   "…"; a line under it says that the budget ended it. If there is none either, a visible gap.
 //! - **Length.** The workers are told a number of words that fits `max_tokens`. Small models
-//!   rarely keep to it, and a second try costs as much as the first and mostly ends the same way,
-//!   so a section that reaches `max_tokens` keeps its text up to the last whole sentence, if one
-//!   ends in its second half, and counts in the facts. Only one without such a sentence is tried
-//!   again; if that has none either it ends with a visible "…".
+//!   rarely keep to it: of the 34 parts of five reports by the default ensemble, 9 did not end.
 //! - **Synthesis.** Introduction and conclusion are written at the same time, from the beginnings
 //!   of all sections, cut so that they fit a small context. A report of one section has none, nor
 //!   has one whose plan brings them.
@@ -71,7 +72,10 @@ pub use event::{Agreement, Done, Facts, Lost, Part, Report, ReportEvent, Tokens}
 pub use file::{DocumentError, check_destination, write_document};
 pub use measures::{Measures, Overall, Structure, measures};
 pub use plan::{Plan, PlanFault, Planned, PlannedSection};
-pub use request::{MAX_SECTIONS, MAX_TOPIC_BYTES, MIN_SECTION_TOKENS, ReportError, ReportRequest};
+pub use request::{
+    MAX_RETRIES, MAX_SECTIONS, MAX_TOPIC_BYTES, MIN_SECTION_TOKENS, ReportError, ReportRequest,
+    USUAL_RETRIES,
+};
 pub use score::{Bits, score};
 pub use section::{Outcome, Section, SectionFault};
 pub use tidy::Tidied;

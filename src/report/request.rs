@@ -18,6 +18,10 @@ pub const MIN_SECTION_TOKENS: usize = 16;
 /// The longest topic. Every prompt of the report has it; this is about a quarter of the smallest
 /// default model's context in English, and most of it in scripts of which it knows few words.
 pub const MAX_TOPIC_BYTES: usize = 8000;
+/// The most times that a section is written again.
+pub const MAX_RETRIES: usize = 9;
+/// How often it is if nobody says.
+pub const USUAL_RETRIES: usize = 1;
 /// The number of sections if none is asked for.
 const USUAL_SECTIONS: RangeInclusive<usize> = 3..=6;
 
@@ -34,6 +38,10 @@ pub struct ReportRequest {
     pub plan: Option<Plan>,
     /// The most tokens of one section.
     pub max_tokens: usize,
+    /// How often a section that goes wrong or is not finished is written again, 0 to
+    /// [`MAX_RETRIES`].
+    #[serde(default = "usual_retries")]
+    pub retries: usize,
     /// The most tokens of the plan; `None` allows what a plan of that many sections can need.
     pub plan_max_tokens: Option<usize>,
     /// The seed is the report's; each generation draws its own from it.
@@ -58,6 +66,9 @@ impl ReportRequest {
         }
         if self.max_tokens < MIN_SECTION_TOKENS {
             return Err(ReportError::SectionBudget { asked: self.max_tokens });
+        }
+        if self.retries > MAX_RETRIES {
+            return Err(ReportError::Retries { asked: self.retries });
         }
         match &self.plan {
             Some(plan) => plan.check_given().map_err(ReportError::GivenPlan),
@@ -89,6 +100,8 @@ pub enum ReportError {
     SectionCount { asked: usize },
     #[error("{asked} tokens are too few for a section; allow at least {MIN_SECTION_TOKENS}")]
     SectionBudget { asked: usize },
+    #[error("a section is not written again {asked} times; ask for 0 to {MAX_RETRIES}")]
+    Retries { asked: usize },
     #[error("the plan cannot be written as it is: {0}")]
     GivenPlan(PlanFault),
     #[error("the plan could not be written: {0}")]
@@ -106,6 +119,11 @@ pub enum ReportError {
     OtherModels { then: String, now: String },
     #[error("the engine stopped before the report was written; resume it with a new one")]
     Stopped,
+}
+
+/// Runs that were kept before it could be asked for have none.
+fn usual_retries() -> usize {
+    USUAL_RETRIES
 }
 
 /// The sampling parameters as a kept run has them.

@@ -9,7 +9,8 @@ use super::{
     ask::{Answer, End, Question, ask},
     plan::Plan,
     prompts,
-    tidy::{Place, Tidied, tidy},
+    request::MAX_SECTIONS,
+    tidy::{Place, Tidied, Tidy, tidy},
 };
 use crate::{engine::GenerateError, tokenizer::chat::Message};
 
@@ -18,9 +19,12 @@ use crate::{engine::GenerateError, tokenizer::chat::Message};
 pub struct Section {
     pub name: String,
     pub outcome: Outcome,
-    /// Why the first text was dropped.
+    /// What was wrong with the first text, if another was written.
     pub retried: Option<SectionFault>,
-    /// Of both texts.
+    /// The most tokens that a text of it could have; `None` in runs of old, which do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<usize>,
+    /// Of all its texts.
     pub usage: Tokens,
     /// Members that failed while one of them was written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -35,10 +39,10 @@ pub enum Outcome {
         /// Markdown whose headings are below the section's; not empty.
         text: String,
         tidied: Tidied,
-        /// True if `max_tokens` (or the context) ended the section and not the models.
+        /// True if `max_tokens` (or the context) ended the text and not the models.
         at_limit: bool,
     },
-    /// It failed twice, the second time for this.
+    /// It failed each time, the last time for this.
     Gap { fault: SectionFault },
 }
 
@@ -52,7 +56,7 @@ pub enum SectionFault {
     Empty,
     #[error("the models repeated themselves")]
     Loops,
-    #[error("the budget of {max_tokens} tokens ended before any sentence did")]
+    #[error("its budget of {max_tokens} tokens ended before the text did")]
     Unfinished { max_tokens: usize },
 }
 
@@ -75,6 +79,13 @@ impl Section {
 
     pub(super) fn is_at_limit(&self) -> bool {
         matches!(self.outcome, Outcome::Written { at_limit: true, .. })
+    }
+
+    /// What is to be said in the document where a text ends that its writer did not end.
+    pub(super) fn note(&self) -> Option<String> {
+        let budget = self.max_tokens.map(|tokens| format!(" of {tokens} tokens"));
+        let budget = budget.unwrap_or_default();
+        self.is_at_limit().then(|| format!("This section ends here: its budget{budget} was spent."))
     }
 }
 
@@ -99,8 +110,21 @@ pub(super) struct Assignment<'a> {
     pub(super) name: &'a str,
     pub(super) plan: &'a Plan,
     pub(super) max_tokens: usize,
-    /// The number of the first try, for its seed; the second try has the next.
+    /// The number of the first try, for its seed; see [`Assignment::number`].
     pub(super) number: usize,
+}
+
+/// The first numbers of generations are the plan's and those of each part's first two tries.
+const NUMBERS: usize = 2 * (MAX_SECTIONS + 1) + 7;
+
+impl Assignment<'_> {
+    /// The number of a try, counted from 0.
+    fn number(&self, attempt: usize) -> usize {
+        match attempt {
+            0 | 1 => self.number + attempt,
+            more => self.number + (more - 1) * NUMBERS,
+        }
+    }
 }
 
 /// Section `index` of the plan, unless it is done.
@@ -139,25 +163,34 @@ pub(super) async fn write(
     let started = Instant::now();
     let mut cost = (Tokens::default(), Vec::new());
     run.tell(ReportEvent::SectionStarted { part, max_tokens }).await;
-    let mut outcome = attempt(run, &assignment, messages(None), &mut cost).await?;
-    let mut retried = None;
-    if let Some(fault) = outcome.fault(max_tokens) {
-        run.tell(ReportEvent::SectionRetried { part, fault: fault.clone() }).await;
-        let again = Assignment { number: assignment.number + 1, ..assignment };
-        outcome = attempt(run, &again, messages(Some(&fault)), &mut cost).await?.marked();
-        retried = Some(fault);
+    let (mut best, mut fault, mut retried) = (None, None, None);
+    for tried in 0..=run.request.retries {
+        if let Some(fault) = &fault {
+            run.tell(ReportEvent::SectionRetried { part, fault: Clone::clone(fault) }).await;
+            retried.get_or_insert_with(|| fault.clone());
+        }
+        let messages = messages(fault.as_ref());
+        let outcome =
+            attempt(run, &assignment, (assignment.number(tried), messages), &mut cost).await?;
+        fault = outcome.fault(max_tokens);
+        best = best.into_iter().chain([outcome]).max_by_key(Outcome::worth);
+        if fault.is_none() {
+            break;
+        }
     }
+    let outcome = best.expect("there is a first try").marked();
     let seconds = started.elapsed().as_secs_f64();
     let (usage, lost) = cost;
-    let section = Section { name: name.to_owned(), outcome, retried, usage, lost, seconds };
+    let (name, max_tokens) = (name.to_owned(), Some(max_tokens));
+    let section = Section { name, outcome, retried, max_tokens, usage, lost, seconds };
     run.tell(ReportEvent::SectionFinished { part, section: section.clone() }).await;
     Ok(section)
 }
 
 async fn attempt(
     run: &Run<'_>,
-    &Assignment { part, name, plan, max_tokens, number }: &Assignment<'_>,
-    messages: Vec<Message>,
+    &Assignment { part, name, plan, max_tokens, .. }: &Assignment<'_>,
+    (number, messages): (usize, Vec<Message>),
     (usage, lost): &mut (Tokens, Vec<Lost>),
 ) -> Result<Outcome, ReportError> {
     let question = Question { part, messages, constraint: None, max_tokens, number };
@@ -177,7 +210,7 @@ async fn attempt(
         Part::Section { index } => Some(index),
         _ => None,
     };
-    let (text, tidied) = tidy(&text, &Place { plan, name, index, at_limit });
+    let Tidy { text, tidied, at_limit } = tidy(&text, &Place { plan, name, index, at_limit });
     if !text.chars().any(char::is_alphanumeric) {
         return Ok(Outcome::Gap { fault: SectionFault::Empty });
     }
@@ -189,12 +222,25 @@ impl Outcome {
     fn fault(&self, max_tokens: usize) -> Option<SectionFault> {
         match self {
             Self::Gap { fault } => Some(fault.clone()),
-            Self::Written { tidied: Tidied { ragged: 0, .. }, .. } => None,
-            Self::Written { .. } => Some(SectionFault::Unfinished { max_tokens }),
+            Self::Written { at_limit: true, .. } => Some(SectionFault::Unfinished { max_tokens }),
+            Self::Written { .. } => None,
         }
     }
 
-    /// A text without a whole sentence at its end, and not worth a third try, shows it.
+    /// Of several texts the one that is finished is worth the most, then one that was cut at the
+    /// end of a sentence, of those the longest.
+    fn worth(&self) -> (usize, usize) {
+        match self {
+            Self::Gap { .. } => (0, 0),
+            Self::Written { text, at_limit, tidied, .. } => match (at_limit, tidied.ragged) {
+                (true, 1..) => (1, text.len()),
+                (true, 0) => (2, text.len()),
+                (false, _) => (3, text.len()),
+            },
+        }
+    }
+
+    /// A text without a whole sentence at its end shows it.
     fn marked(mut self) -> Self {
         if let Self::Written { text, tidied: Tidied { ragged: 1.., .. }, .. } = &mut self {
             text.push_str(" …");

@@ -48,8 +48,16 @@ pub(super) struct Place<'a> {
     pub(super) at_limit: bool,
 }
 
-/// The text as it goes below the section's heading, and what had to be done for it.
-pub(super) fn tidy(raw: &str, place: &Place<'_>) -> (String, Tidied) {
+/// The text as it goes below the section's heading.
+pub(super) struct Tidy {
+    pub(super) text: String,
+    /// What had to be done for it.
+    pub(super) tidied: Tidied,
+    /// The budget ended it, and not only what came after it.
+    pub(super) at_limit: bool,
+}
+
+pub(super) fn tidy(raw: &str, place: &Place<'_>) -> Tidy {
     let mut tidied = Tidied::default();
     let mut text = without_wrapping(raw, place, &mut tidied);
     let mut cut_off = place.at_limit;
@@ -80,7 +88,7 @@ pub(super) fn tidy(raw: &str, place: &Place<'_>) -> (String, Tidied) {
     tidied.fitted_fences = fitted;
     let (text, fitted) = fit_headings(&text);
     tidied.fitted_headings = fitted;
-    (text, tidied)
+    Tidy { text, tidied, at_limit: cut_off }
 }
 
 /// Peels fences, preambles and repeated headings off, in whatever order they are nested.
@@ -312,7 +320,9 @@ mod tests {
         let sections = ["Origins", "Data", "Limits and Costs"].map(section).to_vec();
         let (language, title) = ("English".to_owned(), "Scaling Laws".to_owned());
         let plan = Plan { language, title, sections };
-        tidy(raw, &Place { plan: &plan, name: "Data", index: Some(1), at_limit })
+        let place = Place { plan: &plan, name: "Data", index: Some(1), at_limit };
+        let Tidy { text, tidied, .. } = tidy(raw, &place);
+        (text, tidied)
     }
 
     #[track_caller]
@@ -436,10 +446,10 @@ mod tests {
         let plan = Plan { language: String::new(), title: "Laws".to_owned(), sections: Vec::new() };
         let place = Place { plan: &plan, name: "Introduction", index: None, at_limit: true };
         let raw = "### In Short\n\nLaws hold. They matter.\n\n#### More\n\nNo end";
-        let (text, rules) = tidy(raw, &place);
+        let Tidy { text, tidied: rules, .. } = tidy(raw, &place);
         assert_eq!(text, "Laws hold. They matter.");
         assert_eq!(rules, Tidied { repeated_headings: 1, overruns: 1, ..Tidied::default() });
-        assert_eq!(tidy("```python\nx = 1", &place).0, "");
+        assert_eq!(tidy("```python\nx = 1", &place).text, "");
     }
 
     #[test]

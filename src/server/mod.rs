@@ -38,7 +38,11 @@ use futures::FutureExt;
 use tokio::{net::TcpListener, sync::Semaphore};
 use uuid::Uuid;
 
-use crate::{engine::Generate, report::runs::Runs, sampling::SamplingParams};
+use crate::{
+    engine::Generate,
+    report::{USUAL_RETRIES, runs::Runs},
+    sampling::SamplingParams,
+};
 use life::Life;
 use ops::Metrics;
 use reports::Active;
@@ -69,6 +73,8 @@ pub struct ServerConfig {
     pub log_prompts: bool,
     /// Where reports are kept; without it there are no routes for reports.
     pub reports: Option<Runs>,
+    /// How often their sections are written again where the request does not say.
+    pub report_retries: usize,
     /// The longest silence on a stream before a comment is sent.
     pub keep_alive: Duration,
     /// How long running requests may go on after the shutdown signal.
@@ -87,6 +93,7 @@ impl Default for ServerConfig {
             strict_params: false,
             log_prompts: false,
             reports: None,
+            report_retries: USUAL_RETRIES,
             keep_alive: Duration::from_secs(5),
             grace: Duration::from_secs(10),
         }

@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// The most samples of each task, a quarter of them to choose by; at least 4
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(FEWEST as i64..))]
     limit: Option<u32>,
+    /// Only the quarter of the samples to choose settings by; the others are then still unseen
+    #[arg(long)]
+    dev: bool,
     /// The ensemble with these rules too (mean, power:R, geometric, max, majority)
     #[arg(long, value_name = "RULE,RULE", value_delimiter = ',', value_parser = rule)]
     rule: Vec<Rule>,
@@ -66,12 +69,12 @@ pub(crate) struct Args {
     gate: Vec<f64>,
     /// Find weights, and a calibration temperature for each member, under which texts take the
     /// fewest bits per byte, from one reading of them: of `texts`, or what --task or --data names
-    #[arg(long, value_enum, conflicts_with_all = ["rule", "weights", "gate"])]
+    #[arg(long, value_enum, conflicts_with_all = ["rule", "weights", "gate", "dev"])]
     tune: Option<Tune>,
     /// Of all that is drawn
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The folder of the run [default: eval-SUITE, or tune-SUITE]
+    /// The folder of the run [default: eval-SUITE, eval-SUITE-dev or tune-SUITE]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Make table and pictures again from the log of a run, and ask nothing
@@ -132,7 +135,8 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     if let Some(Tune::Weights) = args.tune {
         return tune::run(config, args);
     }
-    let folder = args.out.clone().unwrap_or_else(|| format!("eval-{}", args.suite()).into());
+    let usual = || format!("eval-{}{}", args.suite(), if args.dev { "-dev" } else { "" });
+    let folder = args.out.clone().unwrap_or_else(|| usual().into());
     let bars = Bars::stderr();
     // All that can be refused is refused before models are loaded.
     let name = plan::ensemble(config, args.ensemble.as_deref())?;
@@ -146,7 +150,9 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let header = plan.header();
     let mut log = Log::open(&folder.join("log.jsonl"), &header)?;
-    writeln!(io::stdout(), "{}", table::detectable(&plan))?;
+    if !args.dev {
+        writeln!(io::stdout(), "{}", table::detectable(&plan))?;
+    }
     let mut view = View::begin(&plan, log.records().len());
     ask(engine, &plan, &mut log, &mut view)?;
     drop(view);

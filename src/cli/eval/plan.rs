@@ -11,7 +11,7 @@ use tutti::{
     engine::Generate,
     ensemble::Ensemble,
     eval::{
-        System,
+        Split, System,
         data::{self, Rows},
         log::ModelHeader,
         run::Plan,
@@ -39,6 +39,21 @@ pub(super) fn ensemble<'a>(config: &'a Config, name: Option<&'a str>) -> anyhow:
 
 /// What is asked. Fetches what is not on the disk.
 pub(super) fn tasks(
+    config: &Config,
+    args: &Args,
+    ensemble: &str,
+    bars: &Bars,
+) -> anyhow::Result<Vec<Task>> {
+    let mut tasks = of_all_splits(config, args, ensemble, bars)?;
+    if args.dev {
+        for task in &mut tasks {
+            task.samples.retain(|sample| sample.split() == Split::Dev);
+        }
+    }
+    Ok(tasks)
+}
+
+fn of_all_splits(
     config: &Config,
     args: &Args,
     ensemble: &str,

@@ -45,6 +45,10 @@ pub(crate) struct NewArgs {
     /// The most tokens of a section
     #[arg(long, value_name = "N", default_value_t = 400)]
     max_tokens: usize,
+    /// How often a section that fails, loops or does not end within its tokens is written again;
+    /// each time may cost as much as the first [default: the configuration's]
+    #[arg(long, value_name = "N")]
+    retries: Option<usize>,
     /// The same seed gives the same report [default: a new one each time, told in the report]
     #[arg(long)]
     seed: Option<u64>,
@@ -86,6 +90,7 @@ pub(super) fn new(config: &Config, args: NewArgs) -> anyhow::Result<u8> {
         sections: args.sections,
         plan: args.plan.as_deref().map(read_plan).transpose()?,
         max_tokens: args.max_tokens,
+        retries: args.retries.unwrap_or(config.report.retries),
         plan_max_tokens: None,
         sampling: SamplingParams {
             seed: args.seed.unwrap_or_else(new_seed),

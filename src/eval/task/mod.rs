@@ -97,8 +97,6 @@ pub enum TaskError {
     WrongItem { task: &'static str, found: &'static str },
     #[error("the schema of the sample is none: {reason}")]
     Schema { reason: String },
-    #[error("`{system}` is another way to fuse, and a report is written by models as they are set")]
-    Variant { system: String },
     #[error("there is no report: {reason}")]
     Report { reason: String },
     #[error("the program could not be run: {reason}")]

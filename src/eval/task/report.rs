@@ -3,15 +3,14 @@
 //! The plan is the ensemble's, made of the topic and the seed alone, so that every system gets the
 //! same one however often it is asked. What is measured is in [`crate::report::Measures`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 
 use super::{Outcome, TaskError};
 use crate::{
-    engine::FusionRequest,
-    eval::{System, ask::Asker, stats::Part},
-    report::{self, Done, Overall, ReportRequest},
+    eval::{System, ask::Asker, fused::Fused, stats::Part},
+    report::{self, Done, Overall, ReportRequest, USUAL_RETRIES},
     sampling::SamplingParams,
 };
 
@@ -34,15 +33,13 @@ pub(super) async fn solve(
     topic: &str,
     reports: &Reports,
 ) -> Result<Outcome, TaskError> {
-    if system.fusion != FusionRequest::default() {
-        return Err(TaskError::Variant { system: system.name.clone() });
-    }
     let request = ReportRequest {
         topic: topic.to_owned(),
         model: reports.planner.clone(),
         sections: Some(SECTIONS),
         plan: None,
         max_tokens: reports.max_tokens,
+        retries: USUAL_RETRIES,
         plan_max_tokens: None,
         sampling: reports.sampling.clone(),
     };
@@ -54,8 +51,9 @@ pub(super) async fn solve(
         report::plan(engine(), &request, Done::default(), &mut |_| {}).await.map_err(failed)?;
     let model = system.model.clone();
     let request = ReportRequest { model, plan: Some(planned.plan), ..request };
+    let fused = Arc::new(Fused::new(engine(), system));
     let written =
-        report::write(engine(), &request, Done::default(), &mut |_| {}).await.map_err(failed)?;
+        report::write(fused, &request, Done::default(), &mut |_| {}).await.map_err(failed)?;
     let parts = report::measures(&written, reports.max_tokens);
     let overall = Overall::of(&parts, &written.plan);
     let missing = written.parts().filter(|part| part.gap().is_some()).count();

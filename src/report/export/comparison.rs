@@ -71,8 +71,9 @@ const ROWS: [Row; 14] = [
         let structure = of.overall.structure;
         format!("{}, {}", structure.tables, structure.code_blocks)
     }),
-    ("In the plan's language", |of| {
-        format!("{} of {} parts", of.overall.language_kept, of.overall.language_told)
+    ("In the plan's language", |of| match of.overall.language_told {
+        0 => "cannot be told".to_owned(),
+        told => format!("{} of {told} parts", of.overall.language_kept),
     }),
     ("Of the plan's words", |of| percent(of.overall.coverage)),
 ];

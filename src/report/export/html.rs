@@ -53,14 +53,19 @@ pub(super) fn beginning(plan: &Plan, topic: &str, style: &str) -> String {
     page
 }
 
-/// The part's text, or why it is missing.
+/// The part's text and where it was cut off, or why it is missing.
 pub(super) fn text(part: &Section) -> String {
     match (part.text(), part.gap()) {
-        (Some(text), _) => of_markdown(text),
-        (None, fault) => {
-            format!("<p class=\"gap\" role=\"note\">{}</p>\n", escaped(&missing(fault)))
+        (Some(text), _) => {
+            of_markdown(text) + &part.note().as_deref().map(note).unwrap_or_default()
         }
+        (None, fault) => note(&missing(fault)),
     }
+}
+
+/// What is said of a part, and not by its writer.
+fn note(said: &str) -> String {
+    format!("<p class=\"gap\" role=\"note\">{}</p>\n", escaped(said))
 }
 
 /// A model's Markdown as HTML that can do nothing but be read.

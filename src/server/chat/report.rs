@@ -48,7 +48,7 @@ pub(super) async fn answer(
         let reason = "cannot be used for a report; leave it out";
         return Err(ApiError::unsupported(param, reason));
     }
-    let (request, unread) = request(writer, generate)?;
+    let (request, unread) = request(writer, generate, app.config.report_retries)?;
     ignored.extend(unread);
     let ignored = app.ignore(ignored)?;
     let started = reports::start(app, request).await?;
@@ -72,6 +72,7 @@ pub(super) async fn answer(
 fn request(
     writer: String,
     generate: GenerateRequest,
+    retries: usize,
 ) -> Result<(ReportRequest, Vec<String>), ApiError> {
     let Prompt::Chat { messages, .. } = generate.prompt else {
         return Err(ApiError::Missing { param: "messages" });
@@ -88,6 +89,7 @@ fn request(
         sections: None,
         plan: None,
         max_tokens: MAX_TOKENS,
+        retries,
         plan_max_tokens: None,
         sampling: generate.sampling,
     };

@@ -30,6 +30,9 @@ pub(in crate::server) struct ReportsRequest {
     /// Of a section.
     #[schema(minimum = 16)]
     max_tokens: Option<usize>,
+    /// How often a section that fails, loops or does not end within its tokens is written again.
+    #[schema(minimum = 0, maximum = 9)]
+    retries: Option<usize>,
     #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f32>,
     #[schema(minimum = 0, maximum = 1)]
@@ -62,6 +65,7 @@ impl ReportsRequest {
             sections: self.sections,
             plan: self.plan.map(Plan::cleaned),
             max_tokens: self.max_tokens.unwrap_or(MAX_TOKENS),
+            retries: self.retries.unwrap_or(app.config.report_retries),
             plan_max_tokens: None,
             sampling: SamplingParams {
                 temperature: within("temperature", self.temperature, 2.0)?
@@ -99,6 +103,7 @@ fn refusal(error: &ReportError) -> ApiError {
         ReportError::EmptyTopic | ReportError::TopicTooLong { .. } => "topic",
         ReportError::SectionCount { .. } => "sections",
         ReportError::SectionBudget { .. } => "max_tokens",
+        ReportError::Retries { .. } => "retries",
         _ => "plan",
     };
     let reason = match error {

@@ -69,6 +69,20 @@ fn a_run_of_ones_own_texts_leaves_a_log_a_table_and_pictures_and_can_be_told_aga
 }
 
 #[test]
+fn settings_are_chosen_on_samples_that_no_figure_is_told_of() {
+    let (desk, _folder) = desk(40);
+    let mut command = COMMAND.to_vec();
+    command.extend(["--rule=geometric", "--dev"]);
+    let out = desk.out(&command);
+    assert!(out.contains("| both, rule geometric | ≤ ") && out.contains("mean rank"), "{out}");
+    assert!(!out.contains("against the best member"), "{out}");
+    let log = fs::read_to_string(desk.at("run/log.jsonl")).unwrap();
+    let asked = log.matches("\"split\":\"dev\"").count();
+    assert!(asked > 0 && asked % 4 == 0, "{asked} answers of two members and two ways to fuse");
+    assert!(!log.contains("\"split\":\"test\""), "{log}");
+}
+
+#[test]
 fn a_run_that_is_killed_goes_on_and_asks_no_sample_twice() {
     let (desk, _folder) = desk(200);
     let mut running =

@@ -66,9 +66,20 @@ async fn every_system_writes_a_report_on_the_plan_of_the_ensemble() {
     assert!(score(&ours, "said again") < score(&theirs, "said again"), "{ours:?} {theirs:?}");
     assert!(theirs.output.contains("round and round") && theirs.tokens > 0);
 
+    // Another way to fuse writes on the same plan; only what it writes itself is fused so.
     let variants = Variants { rules: vec![Rule::Max], ..Variants::default() };
-    let other = solve(&engine, kind(), &duet.variants(&variants)[0], topic()).await.unwrap_err();
-    assert!(matches!(other, TaskError::Variant { .. }), "{other}");
+    let variant = &duet.variants(&variants)[0];
+    let before = engine.seen().len();
+    let other = solve(&engine, kind(), variant, topic()).await.unwrap();
+    assert_eq!(other.detail["plan"], ours.detail["plan"]);
+    assert!(other.output.contains("; with rule max"), "{}", other.output);
+    let asked = engine.seen();
+    let asked = &asked[before..];
+    assert!(asked.len() > 3 && asked.iter().any(is_plan));
+    for request in asked {
+        let rule = (!is_plan(request)).then_some(Rule::Max);
+        assert_eq!((request.model.as_str(), request.fusion.rule), ("duet", rule));
+    }
 }
 
 #[tokio::test]

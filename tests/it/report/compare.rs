@@ -220,6 +220,17 @@ async fn the_page_has_all_texts_side_by_side_and_the_json_reads_back() {
         ),
         "{page}"
     );
+    let language = "<th scope=\"row\">In the plan's language</th>";
+    assert!(page.contains(&format!("{language}<td>3 of 3 parts</td>")), "{page}");
+    let Comparison { plan, mut entries, .. } = comparison.clone();
+    for entry in &mut entries {
+        if let Written::Report(judged) = &mut entry.outcome {
+            judged.overall.language_told = 0;
+        }
+    }
+    let untold = Comparison { plan, entries, ..comparison.clone() };
+    let page = String::from_utf8(Format::Html.comparison(&untold).unwrap()).unwrap();
+    assert!(page.contains(&format!("{language}<td>cannot be told</td>")), "{page}");
     let json = Format::Json.comparison(&comparison).unwrap();
     assert_eq!(serde_json::from_slice::<Comparison>(&json).unwrap(), comparison);
     let refused = Format::Docx.comparison(&comparison).unwrap_err().to_string();

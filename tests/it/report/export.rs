@@ -1,7 +1,10 @@
 //! A report as documents of several formats.
 
 use serde_json::Value;
-use tutti::report::{Done, Plan, PlannedSection, Report, ReportRequest, export::Format, write};
+use tutti::{
+    engine::FinishReason,
+    report::{Done, Plan, PlannedSection, Report, ReportRequest, export::Format, write},
+};
 
 use super::{
     acts::{Act, acting},
@@ -168,6 +171,9 @@ async fn a_word_document_has_what_markdown_says() {
     )
     .await;
     let docx = Format::Docx.document(&report).unwrap();
+    let properties = part(&docx, "docProps/core.xml");
+    let title = "<dc:title>Things &lt;to&gt; &quot;know&quot;</dc:title>";
+    assert!(properties.contains(title) && properties.contains("<dc:language>en</dc:language>"));
     let document = part(&docx, "word/document.xml");
     for (style, text) in [
         ("Title", "Things &lt;to&gt; &quot;know&quot;"),
@@ -205,7 +211,11 @@ async fn a_word_document_has_what_markdown_says() {
 
 #[tokio::test]
 async fn a_word_document_shows_gaps_and_leads_from_its_contents_to_every_part() {
-    let engine = with_sections(|name, _| (name == "Data").then(|| Act::say("")));
+    let engine = with_sections(|name, _| match name {
+        "Data" => Some(Act::say("")),
+        "Limits" => Some(Act::Say("They end. And".to_owned(), FinishReason::Length)),
+        _ => None,
+    });
     let document =
         part(&Format::Docx.document(&written(&engine).await).unwrap(), "word/document.xml");
     for number in 1..=5 {
@@ -213,4 +223,5 @@ async fn a_word_document_shows_gaps_and_leads_from_its_contents_to_every_part() 
         assert!(document.contains(&format!("w:name=\"part_{number}\"")), "{document}");
     }
     assert!(document.contains("This section could not be written: the models wrote no text."));
+    assert!(document.contains("This section ends here: its budget of 64 tokens was spent."));
 }

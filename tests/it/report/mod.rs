@@ -14,7 +14,7 @@ use tutti::{
     engine::{Agreement, Event, FinishReason, GenerateError, GenerateRequest, Prompt, Usage},
     report::{
         Done, Lost, MAX_TOPIC_BYTES, Outcome, Part, PlanFault, Report, ReportError, ReportEvent,
-        ReportRequest, SectionFault, Tokens, write,
+        ReportRequest, SectionFault, Tokens, export::Format, write,
     },
     sampling::SamplingParams,
     tokenizer::chat::Role,
@@ -42,6 +42,7 @@ fn request() -> ReportRequest {
         sections: None,
         plan: None,
         max_tokens: 64,
+        retries: 1,
         plan_max_tokens: None,
         sampling: SamplingParams { seed: 7, ..SamplingParams::default() },
     }
@@ -496,21 +497,112 @@ async fn a_report_of_gaps_only_is_an_error() {
     assert_eq!(error, ReportError::NothingWritten { fault: SectionFault::Empty });
 }
 
+/// A generator whose section "Data" says `texts`, one a try; those with a mark were not ended by
+/// their budget.
+fn cut_off(texts: &'static [&'static str]) -> Arc<Scripted> {
+    let tried = Mutex::new(0);
+    with_sections(move |name, _| {
+        (name == "Data").then(|| {
+            let mut tried = tried.lock().unwrap();
+            *tried += 1;
+            let text = texts[*tried - 1];
+            match text.strip_suffix('^') {
+                Some(whole) => Act::say(whole),
+                None => Act::Say(text.to_owned(), FinishReason::Length),
+            }
+        })
+    })
+}
+
+const ENDS_HERE: &str = "This section ends here: its budget of 64 tokens was spent.";
+
 #[tokio::test]
-async fn a_section_at_its_limit_ends_with_a_whole_sentence_and_is_counted() {
-    let engine = with_sections(|name, _| {
-        let text = "The data matter as much as size. They are not".to_owned();
-        (name == "Data").then_some(Act::Say(text, FinishReason::Length))
-    });
+async fn a_section_that_does_not_end_within_its_budget_is_written_again_and_told_so() {
+    let engine = cut_off(&["The data matter as much as size. They are not", "They matter.^"]);
     let report = written(&engine).await;
-    let Outcome::Written { text, tidied, at_limit } = &report.sections[1].outcome else {
-        panic!("a gap")
-    };
-    assert_eq!(
-        (text.as_str(), tidied.cuts, *at_limit),
-        ("The data matter as much as size.", 1, true)
-    );
-    assert!(closing(&report).contains("1 part ended at the token limit."));
+    let section = &report.sections[1];
+    assert_eq!(section.text(), Some("They matter."));
+    assert_eq!(section.retried, Some(SectionFault::Unfinished { max_tokens: 64 }));
+    assert!(closing(&report).contains("1 part written again."));
+    assert!(!report.markdown().contains("ends here"));
+    let asked = engine.seen();
+    let asked: Vec<_> = asked.iter().filter(|request| is_of(request, "Data")).collect();
+    assert_eq!(asked.len(), 2);
+    assert!(last_message(asked[1]).contains("Your last answer was too long."));
+    assert_ne!(asked[0].sampling.seed, asked[1].sampling.seed);
+}
+
+#[tokio::test]
+async fn a_section_that_never_ends_within_its_budget_says_so_where_its_longest_text_ends() {
+    let texts =
+        ["The data matter. They are", "The data matter as much as size. And", "So it is. A"];
+    for (first, second) in [(0, 1), (1, 0), (2, 1)] {
+        let said: &'static [_] = Box::leak(Box::new([texts[first], texts[second]]));
+        let report = written(&cut_off(said)).await;
+        let Outcome::Written { text, tidied, at_limit } = &report.sections[1].outcome else {
+            panic!("a gap")
+        };
+        assert_eq!(
+            (text.as_str(), tidied.cuts, *at_limit),
+            ("The data matter as much as size.", 1, true)
+        );
+        assert!(body(&report).contains(&format!("as size.\n\n*{ENDS_HERE}*\n\n## Limits")));
+        assert!(
+            closing(&report).contains("1 part ended at the token limit. 1 part written again.")
+        );
+        assert!(report.markdown().contains("\nended_at_the_token_limit: 1\n"));
+        let html = String::from_utf8(Format::Html.document(&report).unwrap()).unwrap();
+        assert!(html.contains(&format!("<p class=\"gap\" role=\"note\">{ENDS_HERE}</p>")));
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_goes_wrong_does_not_take_the_place_of_one_that_is_only_cut() {
+    for (first, second) in [("The data matter. They", "^"), ("^", "The data matter. They")] {
+        let said: &'static [_] = Box::leak(Box::new([first, second]));
+        let report = written(&cut_off(said)).await;
+        assert_eq!(report.sections[1].text(), Some("The data matter."));
+        assert_eq!(report.sections[1].gap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_text_without_a_whole_sentence_is_the_last_choice_and_ends_visibly() {
+    let endless = "a word and a word that never ends";
+    let report = written(&cut_off(&["Short one. A", "a word and a word that never ends"])).await;
+    assert_eq!(report.sections[1].text(), Some("Short one."));
+    let report = written(&cut_off(&["a word and a word that never ends", "a word and a"])).await;
+    assert!(body(&report).contains(&format!("{endless} …\n\n*{ENDS_HERE}*\n")));
+}
+
+#[tokio::test]
+async fn what_ran_on_into_another_section_was_not_ended_by_its_budget() {
+    let report = written(&cut_off(&["The data matter.\n\n## Limits\n\nThey are"])).await;
+    assert_eq!(report.sections[1].text(), Some("The data matter."));
+    assert_eq!(report.sections[1].retried, None);
+    assert!(!report.markdown().contains("ends here"));
+}
+
+#[tokio::test]
+async fn a_section_is_tried_as_often_as_is_asked_for_each_time_with_another_seed() {
+    for (retries, tries) in [(0, 1), (2, 3), (9, 4)] {
+        let engine = cut_off(&["One. And", "Two. And", "Three. And", "Four.^"]);
+        let report = run(&engine, ReportRequest { retries, ..request() }).await.0.unwrap();
+        let is_whole = tries == 4;
+        assert_eq!(report.markdown().contains(ENDS_HERE), !is_whole);
+        assert_eq!(report.sections[1].retried.is_some(), retries > 0);
+        let mut asked = engine.seen();
+        asked.retain(|request| is_of(request, "Data"));
+        assert_eq!(asked.len(), tries);
+        let mut seeds: Vec<_> = engine.seen().iter().map(|asked| asked.sampling.seed).collect();
+        let all = seeds.len();
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), all, "each generation draws its own");
+    }
+    let engine = with_sections(|name, _| (name == "Data").then(|| Act::say("")));
+    let report = run(&engine, ReportRequest { retries: 0, ..request() }).await.0.unwrap();
+    assert_eq!(report.sections[1].gap(), Some(&SectionFault::Empty));
 }
 
 #[tokio::test]
@@ -598,6 +690,7 @@ async fn a_request_that_cannot_be_met_asks_nobody() {
             ReportError::SectionCount { asked: 13 },
         ),
         (ReportRequest { max_tokens: 15, ..request() }, ReportError::SectionBudget { asked: 15 }),
+        (ReportRequest { retries: 10, ..request() }, ReportError::Retries { asked: 10 }),
         (
             ReportRequest { model: "trio".to_owned(), ..request() },
             ReportError::Plan(GenerateError::UnknownModel {

@@ -97,6 +97,7 @@ async fn show(mut progress: Progress) {
         sections: Some(2),
         plan: None,
         max_tokens: 32,
+        retries: 1,
         plan_max_tokens: None,
         sampling: SamplingParams::default(),
     };

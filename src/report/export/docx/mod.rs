@@ -11,7 +11,7 @@ use docx_rs::{
 
 use crate::report::{
     Report, Section,
-    export::{facts, missing},
+    export::{escaped, facts, missing},
     language,
 };
 use style::{ENTRY, GAP, HEADINGS, LINK, SMALL, SUBTITLE, TITLE};
@@ -40,13 +40,18 @@ pub(super) fn document(report: &Report) -> Vec<u8> {
     for (number, part) in (1..).zip(report.parts()) {
         writer.push(heading(number, part));
         match (part.text(), part.gap()) {
-            (Some(text), _) => writer.markdown(text),
+            (Some(text), _) => {
+                writer.markdown(text);
+                if let Some(note) = part.note() {
+                    writer.line(GAP, &note);
+                }
+            }
             (None, fault) => writer.line(GAP, &missing(fault)),
         }
     }
     let facts = facts(report).into_iter().map(|(name, value)| format!("{name}: {value}"));
     writer.line(SMALL, &facts.collect::<Vec<_>>().join(" · "));
-    packed(writer.finish(style::styled(Docx::new())))
+    packed(writer.finish(style::styled(Docx::new())), properties(report))
 }
 
 /// A line of the contents, which leads to its part.
@@ -69,7 +74,26 @@ fn bookmark(number: usize) -> String {
     format!("part_{number}")
 }
 
-fn packed(document: Docx) -> Vec<u8> {
+/// What programs show of the file without opening it. The crate sets none of it but dates, which
+/// are not told.
+fn properties(report: &Report) -> Vec<u8> {
+    let said = |text: &str| escaped(&writer::plain(text));
+    let (title, topic) = (said(&report.plan.title), said(&report.topic));
+    let language = language::headings(&report.plan.language).code;
+    let generator = format!("tutti {}", env!("CARGO_PKG_VERSION"));
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>\
+         <cp:coreProperties \
+         xmlns:cp=\"http://schemas.openxmlformats.org/package/2006/metadata/core-properties\" \
+         xmlns:dc=\"http://purl.org/dc/elements/1.1/\">\
+         <dc:title>{title}</dc:title><dc:subject>{topic}</dc:subject>\
+         <dc:creator>{generator}</dc:creator><dc:language>{language}</dc:language>\
+         </cp:coreProperties>"
+    )
+    .into_bytes()
+}
+
+fn packed(document: Docx, properties: Vec<u8>) -> Vec<u8> {
     let footer = Paragraph::new().style(SMALL).add_page_num(PageNum::new());
     let margin = PageMargin {
         top: MARGIN,
@@ -85,7 +109,9 @@ fn packed(document: Docx) -> Vec<u8> {
         .page_margin(margin)
         .footer(Footer::new().add_paragraph(footer));
     let mut file = Cursor::new(Vec::new());
-    document.build().pack(&mut file).expect("nothing in memory refuses to be written");
+    let mut document = document.build();
+    document.doc_props.core = properties;
+    document.pack(&mut file).expect("nothing in memory refuses to be written");
     file.into_inner()
 }
 
