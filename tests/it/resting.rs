@@ -14,7 +14,6 @@ use std::{
 
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt;
-use serde_json::json;
 use tower::ServiceExt;
 use tutti::{
     engine::{
@@ -128,6 +127,26 @@ async fn a_lazy_model_is_loaded_once_at_the_first_request_and_others_do_not_wait
 }
 
 #[tokio::test]
+async fn a_stream_has_comments_while_its_model_is_loaded() {
+    let counted = counted(None);
+    counted.may.store(false, Ordering::SeqCst);
+    let config = ServerConfig { keep_alive: Duration::from_millis(20), ..ServerConfig::default() };
+    let app = router(Arc::new(engine(&counted)), config);
+    let body = r#"{ "model": "lazy", "prompt": "hello there", "max_tokens": 5, "stream": true }"#;
+    let request = Request::post("/v1/completions").header("content-type", "application/json");
+    let mut stream = app.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let mut told = String::new();
+    while told.matches(": keep-alive\n\n").count() < 3 {
+        let data = stream.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+        told += std::str::from_utf8(&data).unwrap();
+    }
+    assert!(!told.contains("data:") && counted.loads.load(Ordering::SeqCst) == 1, "{told}");
+    counted.may.store(true, Ordering::SeqCst);
+    let rest = stream.into_body().collect().await.unwrap().to_bytes();
+    assert!(rest.ends_with(b"data: [DONE]\n\n"), "{rest:?}");
+}
+
+#[tokio::test]
 async fn an_idle_model_is_given_back_and_loaded_again_when_it_is_asked_for() {
     let counted = counted(Some(Duration::from_millis(50)));
     let engine = engine(&counted);
@@ -176,29 +195,6 @@ async fn a_model_that_one_ensemble_still_writes_with_is_not_given_back_for_anoth
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(!is_loaded(&engine), "nobody uses it");
-}
-
-#[tokio::test]
-async fn a_stream_that_waits_for_its_model_is_filled_with_comments() {
-    let counted = counted(None);
-    counted.may.store(false, Ordering::SeqCst);
-    let keep_alive = Duration::from_millis(20);
-    let config = ServerConfig { keep_alive, ..ServerConfig::default() };
-    let app = router(Arc::new(engine(&counted)), config);
-    let asked = json!({"model": "lazy", "prompt": "hello", "max_tokens": 3, "stream": true});
-    let request = Request::post("/v1/completions").header("content-type", "application/json");
-    let request = request.body(Body::from(asked.to_string())).unwrap();
-    let mut body = app.oneshot(request).await.unwrap().into_body();
-    let mut stream = String::new();
-    while let Some(frame) = body.frame().await {
-        stream += str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap();
-        if stream.matches(": keep-alive\n\n").count() == 3 {
-            counted.may.store(true, Ordering::SeqCst);
-        }
-    }
-    let (waiting, _) = stream.split_once("data: ").unwrap();
-    assert!(waiting.matches(": keep-alive\n\n").count() >= 3, "{stream}");
-    assert!(stream.ends_with("data: [DONE]\n\n"), "{stream}");
 }
 
 #[tokio::test]

@@ -45,17 +45,17 @@ pub(super) async fn create(
     let budget = request.budget();
     let question = request.check(&app)?;
     if let Some(writer) = reports::writer(&app, &question.generate.model) {
-        let ignored = ignored.into_iter().chain(budget).collect();
+        let ignored = ignored.into_iter().chain(budget.map(str::to_owned)).collect();
         return report::answer(&app, record, (writer, question), ignored).await;
     }
-    let Question { generate, choices, stream, toolbox, logprobs } = question;
+    let Question { generate, choices, stream, toolbox, logprobs, names } = question;
     let head = Head::new(&generate.model);
     let scores = logprobs.then(|| Scores::new(&app, &generate.model));
     let requests = (0..choices).map(|choice| GenerateRequest {
         sampling: generate.sampling.of_choice(choice),
         ..generate.clone()
     });
-    let running = admit(&app, record, requests.collect()).await?;
+    let running = admit(&app, record, requests.collect(), names).await?;
     let answer = match stream {
         Some(options) => {
             let chunks = Chunks::new(head, &toolbox, (choices, options), scores);

@@ -36,7 +36,7 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let (request, ignored) = CompletionRequest::parse(&body)?;
     let ignored = app.ignore(ignored)?;
-    let Question { generate, prompts, choices, stream, echo } = request.check(&app)?;
+    let Question { generate, prompts, choices, stream, echo, names } = request.check(&app)?;
     let scores = generate.logprobs.map(|_| Scores::new(&app, &generate.model));
     let echoed = if echo { request::texts(&app, &generate.model, &prompts)? } else { Vec::new() };
     let form = Form::new(&generate.model, choices, echoed, scores);
@@ -50,7 +50,7 @@ pub(super) async fn create(
     });
     let requests: Vec<GenerateRequest> = requests.collect();
     let count = requests.len();
-    let running = admit(&app, record, requests).await?;
+    let running = admit(&app, record, requests, names).await?;
     let answer = match stream {
         Some(options) => {
             let chunks = Chunks::new(form, count, options);

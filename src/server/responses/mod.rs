@@ -33,9 +33,9 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let (request, ignored) = ResponsesRequest::parse(&body)?;
     let ignored = app.ignore(ignored)?;
-    let Question { generate, toolbox, stream, echo } = request.check(&app)?;
+    let Question { generate, toolbox, stream, echo, names } = request.check(&app)?;
     let mut writer = Writer::new(&generate.model, echo, &toolbox);
-    let running = admit(&app, record, vec![generate]).await?;
+    let running = admit(&app, record, vec![generate], names).await?;
     let answer = if stream {
         sse::respond(running, Events::new(writer), app.config.keep_alive)
     } else {

@@ -243,10 +243,13 @@ fn output_text(text: &str) -> Value {
 }
 
 fn usage_of(usage: Usage) -> Value {
-    // The details are required; what a cache gave is not counted, and nothing is thought aloud.
+    // The details are required. A cache is not written on its own account, and nothing is thought
+    // aloud.
     json!({
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": { "cached_tokens": 0, "cache_write_tokens": 0 },
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens.unwrap_or(0), "cache_write_tokens": 0,
+        },
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": { "reasoning_tokens": 0 },
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,

@@ -6,9 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Rest, WireEnsemble, format};
+use super::{Asked, Rest, WireEnsemble, format};
 use crate::{
-    constrain::Constraint,
     engine::{FusionRequest, StopConditions, UnionId},
     sampling::{Penalties, SamplingParams},
     server::ApiError,
@@ -87,7 +86,7 @@ pub(in crate::server) struct Checked {
     pub(in crate::server) choices: usize,
     /// `None` sends the answer in one piece.
     pub(in crate::server) stream: Option<StreamOptions>,
-    pub(in crate::server) constraint: Option<Constraint>,
+    pub(in crate::server) constraint: Option<Asked>,
     pub(in crate::server) fusion: FusionRequest,
     /// What each member gave a piece is told.
     pub(in crate::server) attribution: bool,
@@ -113,7 +112,7 @@ impl Fields {
         let ensemble = self.ensemble.unwrap_or_default();
         let attribution = ensemble.wants_attribution();
         Ok(Checked {
-            model: self.model.ok_or(ApiError::Missing { param: "model" })?,
+            model: self.model.ok_or_else(|| ApiError::missing("model"))?,
             sampling,
             penalties,
             stop: StopConditions {

@@ -133,6 +133,11 @@ async fn silence_is_filled_with_comments() {
     assert_eq!(contents(&stream), "a");
 }
 
+#[test]
+fn a_silence_lasts_five_seconds_at_most() {
+    assert!(ServerConfig::default().keep_alive <= Duration::from_secs(5));
+}
+
 #[tokio::test]
 async fn the_role_comes_before_the_prompt_is_read() {
     let engine = Scripted::new(|_| Ok(vec![Step::Hang]));
