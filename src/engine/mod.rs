@@ -275,7 +275,7 @@ fn prompt_pieces(ensemble: &Ensemble, prompts: &Prompts) -> Vec<UnionId> {
 fn check_bias(ensemble: &Ensemble, penalties: &Penalties) -> Result<(), GenerateError> {
     let size = ensemble.union().size();
     match penalties.bias.iter().find(|(id, _)| id.0 as usize >= size) {
-        Some(&(id, _)) => Err(GenerateError::UnknownPiece { id, size }),
+        Some(&(id, _)) => Err(GenerateError::UnknownBias { id, size }),
         None => Ok(()),
     }
 }

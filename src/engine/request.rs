@@ -102,6 +102,11 @@ impl GenerateRequest {
             fusion: FusionRequest::default(),
         }
     }
+
+    /// The same for the choices of one answer: only their seeds differ.
+    pub fn choices(&self, count: usize) -> impl Iterator<Item = Self> {
+        (0..count).map(|choice| Self { sampling: self.sampling.of_choice(choice), ..self.clone() })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -204,6 +209,9 @@ pub enum FinishReason {
 pub struct Usage {
     /// The longest of the members' prompts.
     pub prompt_tokens: usize,
+    /// How many of those were not read, as a text that began alike had been read before; `None`
+    /// where that is not known. It depends on what else was asked, unlike everything else here.
+    pub cached_tokens: Option<usize>,
     /// Fused steps, the one that chose `End` included.
     pub completion_tokens: usize,
     /// Steps that the gate left to the primary alone; `None` without a gate.
@@ -220,20 +228,38 @@ impl Usage {
 }
 
 /// A running generation. Dropping it cancels within one step.
-#[derive(Debug)]
 pub struct Generation {
     events: mpsc::Receiver<Event>,
+    watch: Option<Watch>,
 }
+
+/// Sees each event before whoever asked for it.
+type Watch = Box<dyn FnMut(&Event) + Send>;
 
 impl Generation {
     /// `events` must end with `Finished` or `Failed`.
     pub fn new(events: mpsc::Receiver<Event>) -> Self {
-        Self { events }
+        Self { events, watch: None }
+    }
+
+    /// Shows each event to `watch` first; it is dropped with the generation.
+    pub fn watched(self, watch: impl FnMut(&Event) + Send + 'static) -> Self {
+        Self { watch: Some(Box::new(watch)), ..self }
     }
 
     /// The next event; `None` after the last, or if the engine died without one.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        if let (Some(event), Some(watch)) = (&event, &mut self.watch) {
+            watch(event);
+        }
+        event
+    }
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generation").field("events", &self.events).finish_non_exhaustive()
     }
 }
 
@@ -251,6 +277,8 @@ pub enum GenerateError {
     Template { member: String, reason: String },
     #[error("piece {} is not below {size}, the number of pieces; see the tokenizer's list", .id.0)]
     UnknownPiece { id: UnionId, size: usize },
+    #[error("the bias is of piece {}, which is not below {size}, the number of pieces", .id.0)]
+    UnknownBias { id: UnionId, size: usize },
     #[error("{reason}")]
     Prompt { reason: String },
     #[error("the constraint cannot be enforced: {reason}")]

@@ -300,6 +300,7 @@ impl Running {
     fn end(&mut self, reason: FinishReason) {
         let usage = Usage {
             prompt_tokens: self.job.sequence.prompt_tokens(),
+            cached_tokens: Some(self.job.sequence.reused_tokens()),
             completion_tokens: self.steps,
             gated: self.job.sequence.gated(),
             agreement: self.job.sequence.agreement(),

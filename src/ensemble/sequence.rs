@@ -87,6 +87,8 @@ pub(super) struct MemberState {
     /// How many bytes of the prompt the scores are of.
     pub(super) scored_bytes: usize,
     pub(super) rolled_back: usize,
+    /// Tokens of the prompt that another text had read.
+    pub(super) reused: usize,
     /// It has failed.
     lost: bool,
 }
@@ -346,6 +348,19 @@ impl Sequence {
         self.fusion.active().map(|member| self.states[member].prompt).max().unwrap_or(0)
     }
 
+    /// How many of [`prompt_tokens`](Self::prompt_tokens) were not read, as another text with the
+    /// same beginning had read them. Where several members have prompts as long, the one that read
+    /// most counts.
+    pub fn reused_tokens(&self) -> usize {
+        let of = |member: usize| (self.states[member].prompt, self.states[member].reused);
+        let longest = self
+            .fusion
+            .active()
+            .map(of)
+            .max_by_key(|&(prompt, reused)| (prompt, std::cmp::Reverse(reused)));
+        longest.map_or(0, |(_, reused)| reused)
+    }
+
     /// How many tokens a member's cache has given up because later bytes changed them, or to see
     /// what it says after them.
     pub fn rolled_back(&self, member: usize) -> usize {
@@ -395,6 +410,7 @@ impl MemberState {
             scores: Scores::none(),
             scored_bytes: 0,
             rolled_back: 0,
+            reused: 0,
             lost: false,
         }
     }

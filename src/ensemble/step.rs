@@ -118,7 +118,10 @@ impl Ensemble {
             if wanted[index] && sequences[index].states[member].cache.tokens().is_empty() {
                 match prefix::start(member, sequences, index, &asked, prefixes) {
                     Start::Alone => {}
-                    Start::From(cache) => sequences[index].states[member].cache = cache,
+                    Start::From(cache) => {
+                        let state = &mut sequences[index].states[member];
+                        (state.reused, state.cache) = (cache.tokens().len(), cache);
+                    }
                     Start::Wait => wanted[index] = false,
                 }
             }

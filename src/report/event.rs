@@ -178,7 +178,8 @@ pub struct Tokens {
 
 impl From<Usage> for Tokens {
     fn from(usage: Usage) -> Self {
-        let Usage { prompt_tokens, completion_tokens, gated, agreement } = usage;
+        // What was cached would make a run that is resumed another one.
+        let Usage { prompt_tokens, cached_tokens: _, completion_tokens, gated, agreement } = usage;
         let agreement = agreement.rate().map(|mean| Agreement { mean, tokens: agreement.steps });
         Self { prompt_tokens, completion_tokens, gated, agreement }
     }
@@ -191,7 +192,7 @@ impl From<Tokens> for Usage {
             let millionths = 1e6 * agreement.mean * agreement.tokens as f64;
             engine::Agreement { steps: agreement.tokens, millionths: millionths.round() as u64 }
         });
-        Self { prompt_tokens, completion_tokens, gated, agreement }
+        Self { prompt_tokens, cached_tokens: None, completion_tokens, gated, agreement }
     }
 }
 

@@ -35,10 +35,10 @@ pub enum ApiError {
     #[error("the body is not valid JSON: {reason}")]
     BadJson { reason: String },
     /// Valid JSON of another shape than the API's.
-    #[error("{}: {reason}", .param.as_deref().unwrap_or("the body"))]
+    #[error("{} {reason}", .param.as_ref().map_or("the body".to_owned(), |it| format!("`{it}`")))]
     WrongType { param: Option<String>, reason: String },
     #[error("`{param}` is required")]
-    Missing { param: &'static str },
+    Missing { param: String },
     #[error("`{param}` {reason}")]
     InvalidValue { param: String, reason: String },
     /// A field that the API has and this server does not serve.
@@ -52,15 +52,48 @@ pub enum ApiError {
     ReportStore { reason: String },
     #[error("there is no report: {reason}")]
     ReportFailed { reason: String },
-    #[error(transparent)]
-    Generate(#[from] GenerateError),
+    #[error("{error}")]
+    Generate { error: GenerateError, names: Names },
     #[error("the engine ended the generation without a result")]
     Unfinished,
     #[error("the server failed on this request; its log has the cause")]
     Panicked,
 }
 
+/// What a request calls those parts of it that the engine may refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    pub(super) prompt: &'static str,
+    pub(super) budget: &'static str,
+    pub(super) constraint: &'static str,
+}
+
+/// Those of a chat.
+impl Default for Names {
+    fn default() -> Self {
+        Self { prompt: "messages", budget: "max_tokens", constraint: "response_format" }
+    }
+}
+
+impl From<GenerateError> for ApiError {
+    fn from(error: GenerateError) -> Self {
+        Self::Generate { error, names: Names::default() }
+    }
+}
+
 impl ApiError {
+    pub(super) fn missing(param: impl Into<String>) -> Self {
+        Self::Missing { param: param.into() }
+    }
+
+    /// The same, of a request that has these names.
+    pub(super) fn in_words_of(self, names: Names) -> Self {
+        match self {
+            Self::Generate { error, .. } => Self::Generate { error, names },
+            other => other,
+        }
+    }
+
     pub(super) fn invalid(param: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::InvalidValue { param: param.into(), reason: reason.into() }
     }
@@ -89,26 +122,22 @@ impl ApiError {
             Self::ReportTaken { .. } => (StatusCode::CONFLICT, "report_taken"),
             Self::ReportStore { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
             Self::ReportFailed { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "report_failed"),
-            Self::Generate(G::UnknownModel { .. }) => (StatusCode::NOT_FOUND, "model_not_found"),
-            Self::Generate(G::PromptTooLong { .. }) => {
-                (StatusCode::BAD_REQUEST, "context_length_exceeded")
-            }
-            Self::Generate(G::UnknownPiece { .. } | G::Prompt { .. }) => {
-                (StatusCode::BAD_REQUEST, "invalid_prompt")
-            }
-            Self::Generate(G::Template { .. }) => (StatusCode::BAD_REQUEST, "invalid_messages"),
-            Self::Generate(G::Constraint { .. }) => {
-                (StatusCode::BAD_REQUEST, "invalid_response_format")
-            }
-            Self::Generate(G::Budget { .. }) => (StatusCode::BAD_REQUEST, "max_tokens_too_small"),
-            Self::Generate(G::Fusion { .. }) => (StatusCode::BAD_REQUEST, "invalid_value"),
-            Self::Generate(G::QueueFull { .. }) => {
-                (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded")
-            }
-            Self::Generate(G::Stopped) => (StatusCode::SERVICE_UNAVAILABLE, "engine_stopped"),
-            Self::Generate(G::Member { .. }) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "member_failed")
-            }
+            Self::Generate { error, .. } => match error {
+                G::UnknownModel { .. } => (StatusCode::NOT_FOUND, "model_not_found"),
+                G::PromptTooLong { .. } => (StatusCode::BAD_REQUEST, "context_length_exceeded"),
+                G::UnknownPiece { .. } | G::Prompt { .. } => {
+                    (StatusCode::BAD_REQUEST, "invalid_prompt")
+                }
+                G::Template { .. } => (StatusCode::BAD_REQUEST, "invalid_messages"),
+                G::Constraint { .. } => (StatusCode::BAD_REQUEST, "invalid_response_format"),
+                G::Budget { .. } => (StatusCode::BAD_REQUEST, "max_tokens_too_small"),
+                G::UnknownBias { .. } | G::Fusion { .. } => {
+                    (StatusCode::BAD_REQUEST, "invalid_value")
+                }
+                G::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
+                G::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "engine_stopped"),
+                G::Member { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "member_failed"),
+            },
             Self::Unfinished | Self::Panicked => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal_error")
             }
@@ -117,17 +146,23 @@ impl ApiError {
 
     /// The field of the request that the error is about.
     fn param(&self) -> Option<&str> {
+        use GenerateError as G;
         match self {
             Self::WrongType { param, .. } => param.as_deref(),
             Self::Missing { param } => Some(param),
             Self::InvalidValue { param, .. } | Self::Unsupported { param, .. } => Some(param),
-            Self::Generate(GenerateError::UnknownModel { .. }) => Some("model"),
-            Self::Generate(
-                GenerateError::PromptTooLong { .. } | GenerateError::Template { .. },
-            ) => Some("messages"),
-            Self::Generate(GenerateError::Constraint { .. }) => Some("response_format"),
-            Self::Generate(GenerateError::Budget { .. }) => Some("max_tokens"),
-            Self::Generate(GenerateError::Fusion { param, .. }) => Some(param),
+            Self::Generate { error, names } => match error {
+                G::UnknownModel { .. } => Some("model"),
+                G::PromptTooLong { .. }
+                | G::Template { .. }
+                | G::Prompt { .. }
+                | G::UnknownPiece { .. } => Some(names.prompt),
+                G::UnknownBias { .. } => Some("logit_bias"),
+                G::Constraint { .. } => Some(names.constraint),
+                G::Budget { .. } => Some(names.budget),
+                G::Fusion { param, .. } => Some(param),
+                G::QueueFull { .. } | G::Stopped | G::Member { .. } => None,
+            },
             _ => None,
         }
     }

@@ -1,4 +1,4 @@
-//! From checked requests to the events of their generations, with a watch on them.
+//! From checked requests to the events of their generations.
 
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use futures::{
 
 use super::{
     ApiError, App,
+    error::Names,
     life::Life,
-    ops::{Clock, Record},
+    ops::Record,
     reports::writer,
     wire::{ChatLogprobs, TextLogprobs, WireFusion, WireWarning},
 };
@@ -18,11 +19,10 @@ use crate::engine::{
     Event, FinishReason, Generate, GenerateError, GenerateRequest, Generation, ScoredPiece, Usage,
 };
 
-/// A generation under watch: its numbers are kept, and it ends with the server. Dropping it
-/// cancels.
+/// A generation that ends with the server. Dropping it cancels.
 struct Running {
     generation: Generation,
-    clock: Clock,
+    names: Names,
     record: Arc<Record>,
     life: Life,
 }
@@ -46,12 +46,13 @@ pub(super) struct Answer {
     pub(super) fusion: WireFusion,
 }
 
-/// Admits all of them or none. Tokenizing a long prompt takes milliseconds that the other
+/// Admits all of them or none; errors are in the request's words. Tokenizing a long prompt takes milliseconds that the other
 /// connections should not wait for.
 pub(super) async fn admit(
     app: &App,
     record: Arc<Record>,
     requests: Vec<GenerateRequest>,
+    names: Names,
 ) -> Result<Choices, ApiError> {
     if let Some(request) = requests.iter().find(|request| writer(app, &request.model).is_some()) {
         let reason = format!(
@@ -60,8 +61,6 @@ pub(super) async fn admit(
         );
         return Err(ApiError::unsupported("model", reason));
     }
-    let clocks: Vec<Clock> =
-        requests.iter().map(|request| Clock::start(app.metrics.clone(), &request.model)).collect();
     if app.config.log_prompts {
         for GenerateRequest { model, prompt, .. } in &requests {
             tracing::info!(model, ?prompt, "asked");
@@ -71,9 +70,10 @@ pub(super) async fn admit(
     let admit = move || requests.into_iter().map(|request| engine.generate(request)).collect();
     let admitted: Result<Vec<Generation>, GenerateError> =
         tokio::task::spawn_blocking(admit).await.map_err(|_| ApiError::Panicked)?;
-    let watched = admitted?.into_iter().zip(clocks).map(|(generation, clock)| Running {
+    let admitted = admitted.map_err(|error| ApiError::from(error).in_words_of(names))?;
+    let watched = admitted.into_iter().map(|generation| Running {
         generation,
-        clock,
+        names,
         record: record.clone(),
         life: app.life.clone(),
     });
@@ -89,16 +89,11 @@ impl Running {
             event = self.generation.next() => event,
             () = self.life.over() => Some(Event::Failed(GenerateError::Stopped)),
         };
-        match &event {
-            Some(Event::Text { tokens, .. }) => self.clock.text(*tokens),
-            Some(Event::Finished { reason, usage }) => {
-                self.clock.finished(*reason, *usage);
-                self.record.add(*usage);
-            }
-            _ => {}
+        if let Some(Event::Finished { usage, .. }) = &event {
+            self.record.add(*usage);
         }
         match event {
-            Some(Event::Failed(error)) => Err(error.into()),
+            Some(Event::Failed(error)) => Err(ApiError::from(error).in_words_of(self.names)),
             Some(event) => Ok(event),
             None => Err(ApiError::Unfinished),
         }
@@ -157,20 +152,25 @@ impl Answer {
     }
 }
 
-/// The tokens of a request: those of `choices` on one prompt, which counts once.
+/// The tokens of a request: those of `choices` on one prompt, which counts once, and was read if
+/// one of them read it.
 pub(super) fn total(choices: impl IntoIterator<Item = Usage>) -> Usage {
-    choices.into_iter().fold(Usage::default(), |sum, one| Usage {
+    let both = choices.into_iter().reduce(|sum, one| Usage {
         prompt_tokens: sum.prompt_tokens.max(one.prompt_tokens),
+        cached_tokens: sum.cached_tokens.min(one.cached_tokens),
         ..written(sum, one)
-    })
+    });
+    both.unwrap_or_default()
 }
 
 /// The same for several prompts.
 pub(super) fn sum(prompts: impl IntoIterator<Item = Usage>) -> Usage {
-    prompts.into_iter().fold(Usage::default(), |sum, one| Usage {
+    let both = prompts.into_iter().reduce(|sum, one| Usage {
         prompt_tokens: sum.prompt_tokens + one.prompt_tokens,
+        cached_tokens: sum.cached_tokens.zip(one.cached_tokens).map(|(sum, one)| sum + one),
         ..written(sum, one)
-    })
+    });
+    both.unwrap_or_default()
 }
 
 /// What both wrote.

@@ -44,7 +44,7 @@ use crate::{
     sampling::SamplingParams,
 };
 use life::Life;
-use ops::Metrics;
+use ops::{Counted, Metrics};
 use reports::Active;
 
 pub use error::ApiError;
@@ -183,6 +183,7 @@ fn report_routes(app: &App) -> Router<App> {
 /// What every handler shares.
 #[derive(Clone)]
 struct App {
+    /// Its generations are counted.
     engine: Arc<dyn Generate>,
     config: Arc<ServerConfig>,
     metrics: Arc<Metrics>,
@@ -214,9 +215,10 @@ impl App {
     }
 
     fn new(engine: Arc<dyn Generate>, config: ServerConfig) -> Self {
+        let metrics = Arc::new(Metrics::new(engine.clone()));
         Self {
-            metrics: Arc::new(Metrics::new(engine.clone())),
-            engine,
+            engine: Arc::new(Counted::new(engine, metrics.clone())),
+            metrics,
             places: Arc::new(Semaphore::new(config.max_requests)),
             config: Arc::new(config),
             life: Life::new(),

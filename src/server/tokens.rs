@@ -69,7 +69,7 @@ pub(super) async fn tokenize(
         let reason = "is not served: every member has a template of its own; send `prompt`";
         return Err(ApiError::unsupported("messages", reason));
     }
-    let text = request.prompt.ok_or(ApiError::Missing { param: "prompt" })?;
+    let text = request.prompt.ok_or_else(|| ApiError::missing("prompt"))?;
     let card = card(&app, request.model)?;
     let union = app.engine.union(&card.name)?;
     let ids = match text.as_str() {
@@ -95,7 +95,7 @@ pub(super) async fn detokenize(
     body: JsonBody,
 ) -> Result<Json<Detokenized>, ApiError> {
     let request: DetokenizeRequest = body.parse()?;
-    let tokens = request.tokens.ok_or(ApiError::Missing { param: "tokens" })?;
+    let tokens = request.tokens.ok_or_else(|| ApiError::missing("tokens"))?;
     let card = card(&app, request.model)?;
     let ids: Vec<UnionId> = tokens.into_iter().map(UnionId).collect();
     let bytes = app.engine.detokenize(&card.name, &ids)?;

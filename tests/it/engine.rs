@@ -85,7 +85,7 @@ impl LanguageModel for Toy {
 }
 
 /// `a b c é` in bytes, joined pieces if `large`, JSON's signs, and the end.
-fn tokenizer(large: bool) -> Arc<Tokenizer> {
+pub(crate) fn tokenizer(large: bool) -> Arc<Tokenizer> {
     let mut words: Vec<&[u8]> =
         vec![b"a", b"b", b"c", b"\xc3", b"\xa9", b" ", b"[", b"]", b",", b"1", b"2"];
     let mut merges: Vec<(&[u8], &[u8])> = Vec::new();
@@ -164,6 +164,9 @@ async fn listen(mut generation: Generation) -> Said {
             }
             Event::Finished { reason, usage } => {
                 assert!(tokens_told <= usage.completion_tokens);
+                assert!(usage.cached_tokens.is_some_and(|cached| cached < usage.prompt_tokens));
+                // All else is the same whatever else was asked.
+                let usage = Usage { cached_tokens: None, ..usage };
                 assert!(generation.next().await.is_none(), "the end is the last event");
                 return Said { text, end: Ok((reason, usage)), warned };
             }
@@ -208,7 +211,7 @@ async fn max_tokens_is_the_number_of_fused_steps() {
     short.stop.max_tokens = Some(4);
     let said = ask(&engine, short).await;
     let (reason, usage) = said.end.unwrap();
-    let Usage { prompt_tokens, completion_tokens, gated, agreement } = usage;
+    let Usage { prompt_tokens, completion_tokens, gated, agreement, .. } = usage;
     assert_eq!((reason, prompt_tokens), (FinishReason::Length, 4));
     assert_eq!((completion_tokens, gated, agreement.steps), (4, None, 4));
 }
@@ -338,6 +341,34 @@ async fn a_constrained_text_closes_before_the_end_of_the_context() {
         assert!(is_whole(&said) && said.text.len() > CONTEXT / 2, "{}", said.text);
         assert_eq!(said.end.unwrap().0, FinishReason::Stop);
     }
+}
+
+/// The tokens of a prompt, and how many of them were not read.
+async fn cached(engine: &Engine, prompt: Prompt, members: &[&str]) -> (usize, usize) {
+    let mut short = request(1);
+    short.prompt = prompt;
+    short.stop.max_tokens = Some(1);
+    short.fusion.members = Some(members.iter().map(|&name| name.to_owned()).collect());
+    let mut generation = engine.generate(short).unwrap();
+    while let Some(event) = generation.next().await {
+        if let Event::Finished { usage, .. } = event {
+            return (usage.prompt_tokens, usage.cached_tokens.unwrap());
+        }
+    }
+    panic!("a generation ends");
+}
+
+#[tokio::test]
+async fn what_another_text_had_read_of_a_prompt_is_told_as_cached() {
+    let engine = engine(EngineConfig::default());
+    let (both, begins) = (["toy-1", "toy-2"], "ab".repeat(20));
+    assert_eq!(cached(&engine, say(&begins), &both).await, (40, 0));
+    assert_eq!(cached(&engine, say(&begins), &both).await, (40, 39), "all but the last is kept");
+    let on = begins.clone() + "cc";
+    assert_eq!(cached(&engine, say(&on), &both).await, (42, 40));
+    assert_eq!(cached(&engine, say(&begins), &["toy-2"]).await, (20, 19), "in its own tokens");
+    assert_eq!(cached(&engine, say(&on.replace('a', "c")), &both).await, (42, 0));
+    assert_eq!(cached(&engine, say("ab"), &both).await, (2, 0));
 }
 
 #[tokio::test]
@@ -471,15 +502,18 @@ async fn an_engine_that_is_dropped_ends_every_stream() {
 /// A model that writes down what it is asked to forward, call by call.
 struct Watched {
     toy: Toy,
-    calls: Arc<Mutex<Vec<Vec<Forwarded>>>>,
+    calls: Calls,
 }
 
-struct Forwarded {
+pub(crate) struct Forwarded {
     /// The text begins with this; what the sequences of a test are told apart by.
-    first: TokenId,
-    held: usize,
-    tokens: usize,
+    pub(crate) first: TokenId,
+    pub(crate) held: usize,
+    pub(crate) tokens: usize,
 }
+
+/// The rows of each call.
+pub(crate) type Calls = Arc<Mutex<Vec<Vec<Forwarded>>>>;
 
 impl LanguageModel for Watched {
     fn vocab_size(&self) -> usize {
@@ -508,7 +542,7 @@ impl LanguageModel for Watched {
 }
 
 /// An engine whose one model is watched.
-fn watched(config: EngineConfig) -> (Engine, Arc<Mutex<Vec<Vec<Forwarded>>>>) {
+pub(crate) fn watched(config: EngineConfig) -> (Engine, Calls) {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let tokenizer = tokenizer(false);
     let toy = Toy { seed: 3, logits: tokenizer.len(), mood: Mood::Well };

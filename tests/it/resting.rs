@@ -12,6 +12,9 @@ use std::{
     time::Duration,
 };
 
+use axum::{body::Body, http::Request};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
 use tutti::{
     engine::{
         Engine, EngineConfig, Event, Generate, GenerateError, GenerateRequest, Generation, Prompt,
@@ -19,6 +22,7 @@ use tutti::{
     },
     ensemble::{Ensemble, LoadedModel, Member, Wanted, load_models},
     model::{Device, Lazy, Loader, ModelError, Pool},
+    server::{ServerConfig, router},
 };
 
 use crate::folder;
@@ -111,6 +115,26 @@ async fn a_lazy_model_is_loaded_once_at_the_first_request_and_others_do_not_wait
     }
     assert_eq!(counted.loads.load(Ordering::SeqCst), 1);
     assert!(is_loaded(&engine));
+}
+
+#[tokio::test]
+async fn a_stream_has_comments_while_its_model_is_loaded() {
+    let counted = counted(None);
+    counted.may.store(false, Ordering::SeqCst);
+    let config = ServerConfig { keep_alive: Duration::from_millis(20), ..ServerConfig::default() };
+    let app = router(Arc::new(engine(&counted)), config);
+    let body = r#"{ "model": "lazy", "prompt": "hello there", "max_tokens": 5, "stream": true }"#;
+    let request = Request::post("/v1/completions").header("content-type", "application/json");
+    let mut stream = app.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let mut told = String::new();
+    while told.matches(": keep-alive\n\n").count() < 3 {
+        let data = stream.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+        told += std::str::from_utf8(&data).unwrap();
+    }
+    assert!(!told.contains("data:") && counted.loads.load(Ordering::SeqCst) == 1, "{told}");
+    counted.may.store(true, Ordering::SeqCst);
+    let rest = stream.into_body().collect().await.unwrap().to_bytes();
+    assert!(rest.ends_with(b"data: [DONE]\n\n"), "{rest:?}");
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ async fn penalties_and_bias_count_union_pieces() {
     assert!(ids.len() + 2 > engine.union("duo").unwrap().size() - 1, "{ids:?}");
     let unknown = Penalties { bias: vec![(UnionId(999), 1.0)], ..Default::default() };
     let refused = engine.generate(with(unknown)).unwrap_err();
-    assert!(matches!(refused, GenerateError::UnknownPiece { id: UnionId(999), .. }), "{refused}");
+    assert!(matches!(refused, GenerateError::UnknownBias { id: UnionId(999), .. }), "{refused}");
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ use crate::{
         ops::Record,
         reports::{self, MAX_TOKENS, Reading, Started, Told},
         sse::Out,
-        tools::Toolbox,
+        tools::{Reader, Toolbox},
         wire::{StreamOptions, WireFusion, naming},
     },
     tokenizer::chat::{Message, Role},
@@ -56,7 +56,7 @@ pub(super) async fn answer(
         let transcript = Transcript::new(head, options);
         return Ok(naming(&ignored, respond(app, started, transcript, record)));
     }
-    let run = reports::load(app.runs(), started.ended().await).await?;
+    let run = reports::load(app.runs(), started.ended(&app.life).await?).await?;
     let report = run.report().map_err(|error| ApiError::ReportFailed {
         reason: run.failure.clone().unwrap_or_else(|| error.to_string()),
     })?;
@@ -64,7 +64,7 @@ pub(super) async fn answer(
     record.add(usage);
     let end = Some((FinishReason::Stop, usage));
     let answer = Answer { text: report.body(), end, ..Answer::default() };
-    let completion = Completion::new(head, vec![answer], &toolbox, None)?;
+    let completion = Completion::new(head, [(answer, Reader::new(&toolbox))], None)?;
     Ok(naming(&ignored, Json(completion).into_response()))
 }
 
@@ -75,7 +75,7 @@ fn request(
     retries: usize,
 ) -> Result<(ReportRequest, Vec<String>), ApiError> {
     let Prompt::Chat { messages, .. } = generate.prompt else {
-        return Err(ApiError::Missing { param: "messages" });
+        return Err(ApiError::missing("messages"));
     };
     let is_topic = |message: &Message| message.role == Role::User;
     let topic = messages.iter().rposition(is_topic).ok_or_else(|| {

@@ -12,11 +12,11 @@ use crate::{
     server::{
         ApiError, App,
         body::JsonBody,
+        error::Names,
         openapi::{both, both_parts},
         tools::{Toolbox, WireChoice, WireTool},
         wire::{
-            Fields, GUIDED_TWICE, ResponseFormat, Rest, StreamOptions, at_least, ignored,
-            template_args,
+            Fields, ResponseFormat, Rest, StreamOptions, at_least, ignored, one, template_args,
         },
     },
     tokenizer::chat::{Message, TemplateArgs},
@@ -60,6 +60,7 @@ pub(super) struct Question {
     pub(super) stream: Option<StreamOptions>,
     pub(super) toolbox: Toolbox,
     pub(super) logprobs: bool,
+    pub(super) names: Names,
 }
 
 impl ChatRequest {
@@ -71,13 +72,15 @@ impl ChatRequest {
     }
 
     /// The field that limits the answer's tokens, if one does.
-    pub(super) fn budget(&self) -> Option<String> {
+    pub(super) fn budget(&self) -> Option<&'static str> {
         let named = self.chat.max_completion_tokens.map(|_| "max_completion_tokens");
-        named.or(self.fields.max_tokens.map(|_| "max_tokens")).map(str::to_owned)
+        named.or(self.fields.max_tokens.map(|_| "max_tokens"))
     }
 
     /// Checks everything that can be checked without the models.
     pub(super) fn check(self, app: &App) -> Result<Question, ApiError> {
+        let mut names = Names::default();
+        names.budget = self.budget().unwrap_or(names.budget);
         let ChatFields { messages, response_format, tools, tool_choice, .. } = self.chat;
         let named = self.fields.max_tokens;
         let mut common = self.fields.check(app.sampling())?;
@@ -101,27 +104,20 @@ impl ChatRequest {
         let parallel = self.chat.parallel_tool_calls.unwrap_or(true);
         let toolbox = Toolbox::check(functions.collect::<Result<_, _>>()?, tool_choice, parallel)?;
         let format = response_format.map_or(Ok(None), ResponseFormat::check)?;
-        if format.is_some() && common.constraint.is_some() {
-            return Err(ApiError::invalid("response_format", GUIDED_TWICE));
-        }
-        let constraint = toolbox.calls.constraint().or(format).or(common.constraint);
+        let format = one(common.constraint.take(), format.map(|it| ("response_format", it)))?;
+        let forced = toolbox.calls.constraint().map(|constraint| ("tools", constraint));
+        let (asked_by, constraint) = forced.or(format).unzip();
+        names.constraint = asked_by.unwrap_or(names.constraint);
         let logprobs = logprobs(self.chat.logprobs, self.chat.top_logprobs, common.attribution)?;
         let messages = check_messages(messages)?;
         let template_args = template_args(self.chat.chat_template_kwargs)?;
         let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone(), template_args };
         Ok(Question {
+            names,
             logprobs: logprobs.is_some(),
-            generate: GenerateRequest {
-                sampling: common.sampling,
-                penalties: common.penalties,
-                stop: common.stop,
-                constraint,
-                logprobs,
-                fusion: common.fusion,
-                ..GenerateRequest::new(common.model, prompt)
-            },
             choices: common.choices,
             stream: common.stream,
+            generate: common.generate(prompt, constraint, logprobs),
             toolbox,
         })
     }
@@ -145,7 +141,7 @@ fn logprobs(
 }
 
 fn check_messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, ApiError> {
-    let messages = messages.ok_or(ApiError::Missing { param: "messages" })?;
+    let messages = messages.ok_or_else(|| ApiError::missing("messages"))?;
     if messages.is_empty() {
         return Err(ApiError::invalid("messages", "is empty; send at least one message"));
     }

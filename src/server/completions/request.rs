@@ -11,6 +11,7 @@ use crate::{
     server::{
         ApiError, App,
         body::JsonBody,
+        error::Names,
         openapi::{both, both_parts},
         wire::{Fields, Rest, StreamOptions, at_least, ignored},
     },
@@ -64,6 +65,7 @@ pub(super) struct Question {
     pub(super) choices: usize,
     pub(super) stream: Option<StreamOptions>,
     pub(super) echo: bool,
+    pub(super) names: Names,
 }
 
 impl CompletionRequest {
@@ -89,25 +91,24 @@ impl CompletionRequest {
             let prompt = echo.then_some(0);
             Ok(Logprobs { top, members: common.attribution, prompt, ..Logprobs::default() })
         });
-        let prompts = prompts(self.own.prompt.ok_or(ApiError::Missing { param: "prompt" })?);
+        let prompts = prompts(self.own.prompt.ok_or_else(|| ApiError::missing("prompt"))?);
         if !(1..=MAX_PROMPTS).contains(&prompts.len()) {
             let reason = format!("has {} prompts; send 1 to {MAX_PROMPTS}", prompts.len());
             return Err(ApiError::invalid("prompt", reason));
         }
+        let (asked_by, constraint) = common.constraint.take().unzip();
+        let names = Names { prompt: "prompt", ..Names::default() };
         Ok(Question {
-            generate: GenerateRequest {
-                sampling: common.sampling,
-                penalties: common.penalties,
-                stop: common.stop,
-                constraint: common.constraint,
-                logprobs: logprobs.transpose()?,
-                fusion: common.fusion,
-                ..GenerateRequest::new(common.model, Prompt::Text(String::new()))
-            },
+            names: Names { constraint: asked_by.unwrap_or(names.constraint), ..names },
             prompts,
             choices: common.choices,
             stream: common.stream,
             echo,
+            generate: common.generate(
+                Prompt::Text(String::new()),
+                constraint,
+                logprobs.transpose()?,
+            ),
         })
     }
 }

@@ -1,9 +1,7 @@
-//! Numbers for Prometheus, named as the field's other servers name them.
+//! Numbers for Prometheus. Where vLLM has one of the same meaning it is called so, with `tutti_`
+//! for its `vllm:`; https://docs.vllm.ai/en/stable/usage/metrics/ lists those.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -20,7 +18,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    engine::{FinishReason, Generate, ModelCounters, Usage},
+    engine::{Generate, ModelCounters},
     server::{App, openapi::Refusals},
 };
 
@@ -30,28 +28,32 @@ const WAITS: [f64; 14] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0];
 const PIECES: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5];
 
+pub(super) type PerModel = Family<ModelLabel, Counter>;
+
 /// Everything that is counted outside the engine.
 pub(in crate::server) struct Metrics {
     registry: Registry,
-    first_token: Family<ModelLabel, Histogram, fn() -> Histogram>,
-    between_tokens: Family<ModelLabel, Histogram, fn() -> Histogram>,
-    generation: Family<ModelLabel, Histogram, fn() -> Histogram>,
-    prompt_tokens: Family<ModelLabel, Counter>,
-    generation_tokens: Family<ModelLabel, Counter>,
-    finished: Family<FinishLabels, Counter>,
+    pub(super) first_token: Family<ModelLabel, Histogram, fn() -> Histogram>,
+    pub(super) between_tokens: Family<ModelLabel, Histogram, fn() -> Histogram>,
+    pub(super) generation: Family<ModelLabel, Histogram, fn() -> Histogram>,
+    pub(super) prompt_tokens: PerModel,
+    pub(super) generation_tokens: PerModel,
+    pub(super) prefix_queries: PerModel,
+    pub(super) prefix_hits: PerModel,
+    pub(super) finished: Family<FinishLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     durations: Family<RequestLabels, Histogram, fn() -> Histogram>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ModelLabel {
-    model_name: String,
+pub(super) struct ModelLabel {
+    pub(super) model_name: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct FinishLabels {
-    model_name: String,
-    finished_reason: &'static str,
+pub(super) struct FinishLabels {
+    pub(super) model_name: String,
+    pub(super) finished_reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -78,6 +80,8 @@ impl Metrics {
             generation: Family::new_with_constructor(waits),
             prompt_tokens: Family::default(),
             generation_tokens: Family::default(),
+            prefix_queries: Family::default(),
+            prefix_hits: Family::default(),
             finished: Family::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(waits),
@@ -109,17 +113,23 @@ impl Metrics {
         );
         registry.register(
             "prompt_tokens",
-            "Prompt tokens of ended generations, of the member that has most",
+            "Prompt tokens read, of the member that has most",
             self.prompt_tokens.clone(),
         );
+        registry.register("generation_tokens", "Fused steps", self.generation_tokens.clone());
         registry.register(
-            "generation_tokens",
-            "Fused steps of ended generations",
-            self.generation_tokens.clone(),
+            "prefix_cache_queries",
+            "Prompt tokens of ended generations",
+            self.prefix_queries.clone(),
+        );
+        registry.register(
+            "prefix_cache_hits",
+            "Those of them that a text with the same beginning had read before",
+            self.prefix_hits.clone(),
         );
         registry.register(
             "request_success",
-            "Generations that ended, by why they did",
+            "Generations that ended, by why they did: stop, length, error, or abort by the client",
             self.finished.clone(),
         );
         registry.register("http_requests", "Requests that ended", self.requests.clone());
@@ -204,53 +214,6 @@ impl Collector for OfEngine {
         })?;
         let help = "How near the members' probabilities of chosen pieces were, from 0 to 1";
         rates("agreement", help, |model| model.agreement.rate())
-    }
-}
-
-/// The clock of one generation.
-pub(in crate::server) struct Clock {
-    metrics: Arc<Metrics>,
-    label: ModelLabel,
-    admitted: Instant,
-    last_text: Option<Instant>,
-}
-
-impl Clock {
-    pub(in crate::server) fn start(metrics: Arc<Metrics>, model: &str) -> Self {
-        let label = ModelLabel { model_name: model.to_owned() };
-        Self { metrics, label, admitted: Instant::now(), last_text: None }
-    }
-
-    /// A text came that took `tokens` steps.
-    pub(in crate::server) fn text(&mut self, tokens: usize) {
-        let now = Instant::now();
-        match self.last_text.replace(now) {
-            None => {
-                let waited = (now - self.admitted).as_secs_f64();
-                self.metrics.first_token.get_or_create(&self.label).observe(waited);
-            }
-            Some(last) => {
-                let tokens = u32::try_from(tokens.max(1)).unwrap_or(u32::MAX);
-                let each = ((now - last) / tokens).as_secs_f64();
-                self.metrics.between_tokens.get_or_create(&self.label).observe(each);
-            }
-        }
-    }
-
-    pub(in crate::server) fn finished(&self, reason: FinishReason, usage: Usage) {
-        let Metrics { generation, prompt_tokens, generation_tokens, finished, .. } = &*self.metrics;
-        generation.get_or_create(&self.label).observe(self.admitted.elapsed().as_secs_f64());
-        let add = |counter: &Family<ModelLabel, Counter>, tokens: usize| {
-            counter.get_or_create(&self.label).inc_by(tokens as u64);
-        };
-        add(prompt_tokens, usage.prompt_tokens);
-        add(generation_tokens, usage.completion_tokens);
-        let model_name = self.label.model_name.clone();
-        let finished_reason = match reason {
-            FinishReason::Stop => "stop",
-            FinishReason::Length => "length",
-        };
-        finished.get_or_create(&FinishLabels { model_name, finished_reason }).inc();
     }
 }
 

@@ -11,7 +11,7 @@ use super::off_thread;
 use crate::{
     engine::{Counters, Generate, GenerateError},
     report::{ReportRequest, runs::Session},
-    server::{ApiError, App},
+    server::{ApiError, App, life::Life},
 };
 
 /// The most reports at once: each asks for all of its sections at the same time, and those that
@@ -100,13 +100,20 @@ impl Active {
 }
 
 impl Started {
-    /// Waits for the report's end; its id. Dropping this before ends the report too.
-    pub(in crate::server) async fn ended(self) -> String {
+    /// Waits for the report's end; its id. Dropping this before ends the report too, as the
+    /// server's end does.
+    pub(in crate::server) async fn ended(self, life: &Life) -> Result<String, ApiError> {
         let guard = self.guarded();
-        if let Some(mut kept) = guard.0.active.watch(&guard.0.id) {
-            while kept.changed().await.is_ok() {}
+        let ended = async {
+            if let Some(mut kept) = guard.0.active.watch(&guard.0.id) {
+                while kept.changed().await.is_ok() {}
+            }
+        };
+        tokio::select! {
+            biased;
+            () = ended => Ok(guard.0.id.clone()),
+            () = life.over() => Err(GenerateError::Stopped.into()),
         }
-        guard.0.id.clone()
     }
 
     /// The report ends when this is dropped.

@@ -55,7 +55,7 @@ pub(super) async fn create(
     if stream {
         return Ok(naming(&ignored, stream::respond(&app, started.id, 0)));
     }
-    let run = load(app.runs(), started.ended().await).await?;
+    let run = load(app.runs(), started.ended(&app.life).await?).await?;
     if let Ok(report) = run.report() {
         record.add(report.facts.usage.into());
     }

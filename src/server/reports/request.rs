@@ -60,8 +60,8 @@ impl ReportsRequest {
         }
         let default = || app.engine.models().into_iter().next().map(|card| card.name);
         let request = ReportRequest {
-            topic: self.topic.ok_or(ApiError::Missing { param: "topic" })?,
-            model: self.model.or_else(default).ok_or(ApiError::Missing { param: "model" })?,
+            topic: self.topic.ok_or_else(|| ApiError::missing("topic"))?,
+            model: self.model.or_else(default).ok_or_else(|| ApiError::missing("model"))?,
             sections: self.sections,
             plan: self.plan.map(Plan::cleaned),
             max_tokens: self.max_tokens.unwrap_or(MAX_TOKENS),

@@ -15,7 +15,7 @@ use crate::{
         ReportEvent,
         runs::{Entry, Runs},
     },
-    server::App,
+    server::{App, life::Life},
 };
 
 /// The events after number `after`, as they come, to the end of the run.
@@ -44,6 +44,7 @@ pub(in crate::server) struct Reading {
     ready: VecDeque<Told>,
     /// There is nothing after what is ready.
     ended: bool,
+    life: Life,
 }
 
 /// What comes of reading.
@@ -58,7 +59,7 @@ pub(in crate::server) enum Told {
 impl Reading {
     pub(in crate::server) fn new(app: &App, id: String, after: u64) -> Self {
         let (kept, runs) = (app.active.watch(&id), app.runs().clone());
-        Self { runs, id, after, kept, ready: VecDeque::new(), ended: false }
+        Self { runs, id, after, kept, ready: VecDeque::new(), ended: false, life: app.life.clone() }
     }
 
     /// `None` after the run's end.
@@ -92,16 +93,20 @@ impl Reading {
         self.ready.push_back(Told::Entry(Box::new(entry)));
     }
 
-    /// Until there is more to read; the stream ends where nobody writes.
+    /// Until there is more to read; the stream ends where nobody writes, and with the server.
     async fn wait(&mut self) {
-        match &mut self.kept {
-            None => self.end("the report is not being written; resume it"),
-            Some(kept) => {
-                if kept.changed().await.is_err() {
+        let Some(kept) = &mut self.kept else {
+            return self.end("the report is not being written; resume it");
+        };
+        tokio::select! {
+            biased;
+            more = kept.changed() => {
+                if more.is_err() {
                     // What was written last has still to be read.
                     self.kept = None;
                 }
             }
+            () = self.life.over() => self.end("the server has stopped; resume the report"),
         }
     }
 

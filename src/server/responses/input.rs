@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::{
     server::{
         ApiError,
+        body::from_value,
         chat::{Content, role, tool_call},
     },
     tokenizer::chat::{Message, Role},
@@ -49,7 +50,7 @@ impl Input {
                 return Err(ApiError::invalid("input", "is empty; send at least one item"));
             }
             Self::Items(items) => {
-                for (index, item) in items.into_iter().enumerate() {
+                for (index, item) in items.iter().enumerate() {
                     add(item, &format!("input[{index}]"), &mut messages)?;
                 }
             }
@@ -58,11 +59,11 @@ impl Input {
     }
 }
 
-fn add(item: Value, at: &str, messages: &mut Vec<Message>) -> Result<(), ApiError> {
+fn add(item: &Value, at: &str, messages: &mut Vec<Message>) -> Result<(), ApiError> {
     let kind = item.get("type").and_then(Value::as_str).unwrap_or("message").to_owned();
     match kind.as_str() {
         "message" => {
-            let WireMessage { role: word, content } = read(item, at)?;
+            let WireMessage { role: word, content } = from_value(item, at)?;
             let role = role(&word, at)?;
             if role == Role::Tool {
                 let reason = "is `tool`; send the result as a `function_call_output`";
@@ -71,7 +72,7 @@ fn add(item: Value, at: &str, messages: &mut Vec<Message>) -> Result<(), ApiErro
             messages.push(Message::new(role, content.check(&format!("{at}.content"))?));
         }
         "function_call" => {
-            let WireCall { call_id, name, arguments } = read(item, at)?;
+            let WireCall { call_id, name, arguments } = from_value(item, at)?;
             let call = tool_call(call_id, name, &arguments);
             match messages.last_mut().filter(|message| message.role == Role::Assistant) {
                 Some(message) => message.tool_calls.push(call),
@@ -83,7 +84,7 @@ fn add(item: Value, at: &str, messages: &mut Vec<Message>) -> Result<(), ApiErro
             }
         }
         "function_call_output" => {
-            let WireResult { call_id, output } = read(item, at)?;
+            let WireResult { call_id, output } = from_value(item, at)?;
             let content = output.check(&format!("{at}.output"))?;
             let tool_call_id = Some(call_id);
             messages.push(Message { tool_call_id, ..Message::new(Role::Tool, content) });
@@ -96,8 +97,4 @@ fn add(item: Value, at: &str, messages: &mut Vec<Message>) -> Result<(), ApiErro
         }
     }
     Ok(())
-}
-
-fn read<T: serde::de::DeserializeOwned>(item: Value, at: &str) -> Result<T, ApiError> {
-    crate::server::body::from_value(item, at)
 }

@@ -12,10 +12,11 @@ use crate::{
     engine::{GenerateRequest, Prompt},
     server::{
         ApiError, App,
-        body::JsonBody,
+        body::{JsonBody, from_value},
+        error::Names,
         openapi::{both, both_parts},
         tools::{Toolbox, WireChoice, WireFunction},
-        wire::{Fields, Rest, any_object, at_least, ignored, schema_of, template_args},
+        wire::{Fields, Rest, any_object, at_least, ignored, one, schema_of, template_args},
     },
     tokenizer::chat::TemplateArgs,
 };
@@ -66,6 +67,7 @@ pub(super) struct Question {
     pub(super) toolbox: Toolbox,
     pub(super) stream: bool,
     pub(super) echo: Echo,
+    pub(super) names: Names,
 }
 
 /// What a response repeats of its request.
@@ -98,21 +100,29 @@ impl ResponsesRequest {
         }
         let named = self.own.max_output_tokens;
         let named = named.map(|most| at_least("max_output_tokens", most, 1)).transpose()?;
+        let budget = match (named, common.stop.max_tokens) {
+            (None, Some(_)) => "max_tokens",
+            _ => "max_output_tokens",
+        };
         common.stop.max_tokens = named.or(common.stop.max_tokens).or(app.config.max_tokens);
 
         let tools = tools.unwrap_or_default();
-        let choice = tool_choice.clone().map(|choice| read::<WireChoice>(choice, "tool_choice"));
+        let choice =
+            tool_choice.as_ref().map(|choice| from_value::<WireChoice>(choice, "tool_choice"));
         let parallel = self.own.parallel_tool_calls.unwrap_or(true);
         let toolbox = Toolbox::check(functions(&tools)?, choice.transpose()?, parallel)?;
         let format = text.and_then(|text| text.format);
         let echoed = format.as_ref().map_or_else(|| json!({ "type": "text" }), TextFormat::echo);
         let format = format.map_or(Ok(None), TextFormat::check)?;
-        let constraint = toolbox.calls.constraint().or(format).or(common.constraint);
-        let input = input.ok_or(ApiError::Missing { param: "input" })?;
+        let format = one(common.constraint.take(), format.map(|it| ("text.format", it)))?;
+        let forced = toolbox.calls.constraint().map(|constraint| ("tools", constraint));
+        let (asked_by, constraint) = forced.or(format).unzip();
+        let input = input.ok_or_else(|| ApiError::missing("input"))?;
         let messages = input.check(instructions.as_deref())?;
         let template_args = template_args(self.own.chat_template_kwargs)?;
         let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone(), template_args };
         Ok(Question {
+            names: Names { prompt: "input", budget, constraint: asked_by.unwrap_or("text.format") },
             stream: common.stream.is_some(),
             echo: Echo {
                 instructions,
@@ -125,14 +135,7 @@ impl ResponsesRequest {
                 tool_choice: tool_choice.unwrap_or_else(|| json!("auto")),
                 tools,
             },
-            generate: GenerateRequest {
-                sampling: common.sampling,
-                penalties: common.penalties,
-                stop: common.stop,
-                constraint,
-                fusion: common.fusion,
-                ..GenerateRequest::new(common.model, prompt)
-            },
+            generate: common.generate(prompt, constraint, None),
             toolbox,
         })
     }
@@ -147,7 +150,7 @@ fn functions(tools: &[Value]) -> Result<Vec<(String, WireFunction)>, ApiError> {
             return Err(ApiError::unsupported(format!("{at}.type"), reason));
         }
         // Without a `function` around its fields.
-        let function = read(tool.clone(), &at)?;
+        let function = from_value(tool, &at)?;
         Ok((at, function))
     };
     tools.iter().enumerate().map(one).collect()
@@ -175,10 +178,6 @@ impl TextFormat {
             None => json!({ "type": kind }),
         }
     }
-}
-
-fn read<T: serde::de::DeserializeOwned>(value: Value, at: &str) -> Result<T, ApiError> {
-    crate::server::body::from_value(value, at)
 }
 
 impl PartialSchema for ResponsesRequest {

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Rest, WireEnsemble, format};
+use super::{Asked, Rest, WireEnsemble, format};
 use crate::{
     constrain::Constraint,
-    engine::{FusionRequest, StopConditions, UnionId},
+    engine::{FusionRequest, GenerateRequest, Logprobs, Prompt, StopConditions, UnionId},
     sampling::{Penalties, SamplingParams},
     server::ApiError,
 };
@@ -87,10 +87,29 @@ pub(in crate::server) struct Checked {
     pub(in crate::server) choices: usize,
     /// `None` sends the answer in one piece.
     pub(in crate::server) stream: Option<StreamOptions>,
-    pub(in crate::server) constraint: Option<Constraint>,
+    pub(in crate::server) constraint: Option<Asked>,
     pub(in crate::server) fusion: FusionRequest,
     /// What each member gave a piece is told.
     pub(in crate::server) attribution: bool,
+}
+
+impl Checked {
+    pub(in crate::server) fn generate(
+        self,
+        prompt: Prompt,
+        constraint: Option<Constraint>,
+        logprobs: Option<Logprobs>,
+    ) -> GenerateRequest {
+        GenerateRequest {
+            sampling: self.sampling,
+            penalties: self.penalties,
+            stop: self.stop,
+            constraint,
+            logprobs,
+            fusion: self.fusion,
+            ..GenerateRequest::new(self.model, prompt)
+        }
+    }
 }
 
 impl Fields {
@@ -113,7 +132,7 @@ impl Fields {
         let ensemble = self.ensemble.unwrap_or_default();
         let attribution = ensemble.wants_attribution();
         Ok(Checked {
-            model: self.model.ok_or(ApiError::Missing { param: "model" })?,
+            model: self.model.ok_or_else(|| ApiError::missing("model"))?,
             sampling,
             penalties,
             stop: StopConditions {

@@ -35,11 +35,11 @@ impl ResponseFormat {
             }
             "regex" => match self.regex {
                 Some(regex) => Ok(Some(Constraint::Regex(regex))),
-                None => Err(ApiError::Missing { param: "response_format.regex" }),
+                None => Err(ApiError::missing("response_format.regex")),
             },
             "grammar" => match self.grammar {
                 Some(grammar) => Ok(Some(Constraint::Grammar(grammar))),
-                None => Err(ApiError::Missing { param: "response_format.grammar" }),
+                None => Err(ApiError::missing("response_format.grammar")),
             },
             other => Err(ApiError::invalid(
                 "response_format.type",
@@ -51,29 +51,38 @@ impl ResponseFormat {
     }
 }
 
+/// A constraint, and the field that asks for it.
+pub(in crate::server) type Asked = (&'static str, Constraint);
+
 /// The constraint that vLLM's `guided_` fields ask for; one of them at most.
-pub(super) fn guided(fields: &Fields) -> Result<Option<Constraint>, ApiError> {
+pub(super) fn guided(fields: &Fields) -> Result<Option<Asked>, ApiError> {
     let schema = fields.guided_json.clone();
     let schema = schema.map(|schema| schema_of(Some(schema), "guided_json")).transpose()?;
     if fields.guided_choice.as_ref().is_some_and(Vec::is_empty) {
         return Err(ApiError::invalid("guided_choice", "is empty; name at least one text"));
     }
     let asked = [
-        schema,
-        fields.guided_regex.clone().map(Constraint::Regex),
-        fields.guided_grammar.clone().map(Constraint::Grammar),
-        fields.guided_choice.clone().map(Constraint::Choice),
+        ("guided_json", schema),
+        ("guided_regex", fields.guided_regex.clone().map(Constraint::Regex)),
+        ("guided_grammar", fields.guided_grammar.clone().map(Constraint::Grammar)),
+        ("guided_choice", fields.guided_choice.clone().map(Constraint::Choice)),
     ];
-    let mut asked = asked.into_iter().flatten();
-    match (asked.next(), asked.next()) {
-        (_, Some(_)) => Err(ApiError::invalid("guided_json", GUIDED_TWICE)),
-        (constraint, None) => Ok(constraint),
-    }
+    let asked = asked.into_iter().filter_map(|(name, asked)| Some((name, asked?)));
+    asked.map(Ok).reduce(one_of).transpose()
 }
 
-/// What is wrong with two constraints.
-pub(in crate::server) const GUIDED_TWICE: &str =
-    "is one of two constraints; send one `guided_` field, or `response_format`";
+/// Of a request that may be under two constraints, the one it is under.
+pub(in crate::server) fn one(
+    format: Option<Asked>,
+    guided: Option<Asked>,
+) -> Result<Option<Asked>, ApiError> {
+    format.into_iter().chain(guided).map(Ok).reduce(one_of).transpose()
+}
+
+fn one_of(one: Result<Asked, ApiError>, other: Result<Asked, ApiError>) -> Result<Asked, ApiError> {
+    let reason = format!("is a second constraint beside `{}`; send one of them", one?.0);
+    Err(ApiError::invalid(other?.0, reason))
+}
 
 pub(in crate::server) fn any_object() -> Constraint {
     Constraint::JsonSchema(json!({ "type": "object" }))

@@ -3,8 +3,7 @@
 //! Log-probabilities are natural, of the fused distribution under the constraint and before the
 //! penalties and the temperature.
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::engine::{Piece, Score, ScoredAlternative, ScoredPiece, UnionId, UnionVocab, Vote};
@@ -68,8 +67,10 @@ pub(in crate::server) struct TextLogprobs {
     token_logprobs: Vec<Option<f32>>,
     tokens: Vec<String>,
     /// A piece's own is always among its alternatives. Null for the first of a text.
-    top_logprobs: Vec<Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Option<BTreeMap<String, f32>>>)]
+    top_logprobs: Vec<Option<Ranked>>,
+    /// None of the first of a text. Absent if they were not asked for.
+    #[serde(skip_serializing_if = "told_nothing")]
     members: Vec<Vec<MemberVote>>,
 }
 
@@ -87,21 +88,30 @@ impl TextLogprobs {
             told.text_offset.push(offset);
             offset += characters(&piece.bytes);
             told.token_logprobs.push(piece.score.logprob.map(finite));
-            told.top_logprobs.push(match piece.score.logprob {
-                None => Value::Null,
-                Some(_) => {
-                    let all = std::iter::once(own.clone()).chain(top(&piece.score, union));
-                    let pairs = all.map(|other| (other.token, json!(other.logprob)));
-                    Value::Object(pairs.collect::<Map<_, _>>())
-                }
-            });
+            told.top_logprobs.push(piece.score.logprob.map(|_| {
+                let others = top(&piece.score, union);
+                let others = others.into_iter().filter(|other| other.token != own.token);
+                Ranked(std::iter::once(own.clone()).chain(others).collect())
+            }));
             told.tokens.push(own.token);
-            let votes = votes(&piece.score, members);
-            if !votes.is_empty() {
-                told.members.push(votes);
-            }
+            told.members.push(votes(&piece.score, members));
         }
         told
+    }
+}
+
+fn told_nothing(members: &[Vec<MemberVote>]) -> bool {
+    members.iter().all(Vec::is_empty)
+}
+
+/// An object of tokens and their log-probabilities, which are the same numbers to the digit as
+/// everywhere else.
+#[derive(Clone, Debug)]
+struct Ranked(Vec<Alternative>);
+
+impl Serialize for Ranked {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|one| (&one.token, one.logprob)))
     }
 }
 

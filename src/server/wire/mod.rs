@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
 pub(super) use fields::{Fields, StreamOptions, at_least};
-pub(super) use format::{GUIDED_TWICE, ResponseFormat, any_object, schema_of};
+pub(super) use format::{Asked, ResponseFormat, any_object, one, schema_of};
 pub(super) use ignored::{Rest, ignored};
 pub(super) use logprobs::{ChatLogprobs, END, TextLogprobs, characters, token_text};
 
@@ -51,12 +51,24 @@ pub(super) struct WireUsage {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
+    /// Absent where it is not known, as of a report's many prompts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens_details: Option<PromptTokensDetails>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+struct PromptTokensDetails {
+    /// Those that were not read, as another text with the same beginning had been read: of the
+    /// member whose prompt has most tokens, which `prompt_tokens` are of too.
+    cached_tokens: usize,
 }
 
 impl From<Usage> for WireUsage {
-    fn from(Usage { prompt_tokens, completion_tokens, .. }: Usage) -> Self {
+    fn from(Usage { prompt_tokens, cached_tokens, completion_tokens, .. }: Usage) -> Self {
         let total_tokens = prompt_tokens + completion_tokens;
-        Self { prompt_tokens, completion_tokens, total_tokens }
+        let details = |cached_tokens| PromptTokensDetails { cached_tokens };
+        let prompt_tokens_details = cached_tokens.map(details);
+        Self { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details }
     }
 }
 

@@ -199,7 +199,7 @@ async fn a_schema_is_closed_within_max_tokens_or_refused() {
             });
             let reply = post(app.clone(), &chat(fields)).await;
             if max_tokens < 7 {
-                let expected = (400, "max_tokens_too_small".to_owned(), json!("max_tokens"));
+                let expected = (400, "max_tokens_too_small".to_owned(), json!(name));
                 assert_eq!(reply.refusal(), expected);
                 assert!(reply.message().contains("needs 7"), "{}", reply.message());
                 continue;

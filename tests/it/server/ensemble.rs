@@ -66,7 +66,7 @@ async fn what_is_wrong_with_it_is_named() {
         (json!({ "members": "beta" }), "invalid_type", "ensemble.members"),
         (json!({ "weights": "free" }), "invalid_value", "ensemble.weights"),
         (json!({ "weights": true }), "invalid_type", "ensemble.weights"),
-        (json!({ "rul": "max" }), "invalid_type", "ensemble.rul"),
+        (json!({ "rul": "max" }), "unsupported_parameter", "ensemble.rul"),
     ];
     for (asked, code, param) in cases {
         let engine = Scripted::saying(&["must not be asked"]);
@@ -109,6 +109,7 @@ async fn the_gate_goes_in_and_its_rate_comes_out() {
             completion_tokens: 4,
             gated: Some(3),
             agreement: Agreement { steps: 2, millionths: 1_500_000 },
+            ..Usage::default()
         };
         let end = Step::Send(Event::Finished { reason: FinishReason::Stop, usage });
         Ok(vec![started(), text("well"), end])

@@ -10,9 +10,12 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tracing_subscriber::fmt::MakeWriter;
-use tutti::server::{ApiKeys, ServerConfig, router};
+use tutti::{
+    engine::{Event, FinishReason, GenerateError, Usage},
+    server::{ApiKeys, ServerConfig, router},
+};
 
-use super::client::{Reply, app, chat, config, get, post, post_request, send};
+use super::client::{CHAT, Reply, app, chat, config, get, post, post_request, send};
 use crate::scripted::{Scripted, Step, started, text};
 
 fn configured(engine: &Arc<Scripted>, config: ServerConfig) -> Router {
@@ -149,6 +152,76 @@ async fn metrics_tell_of_tokens_waits_and_answers() {
         "# EOF",
     ] {
         assert!(reply.text.lines().any(|l| l == line), "{line} in\n{}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn what_was_cached_of_a_prompt_is_in_every_form_of_usage_and_in_the_metrics() {
+    // The second choice finds what the first has read.
+    let engine = Scripted::new(|request| {
+        let cached_tokens = Some(if request.sampling.seed == 5 { 3 } else { 6 });
+        let usage =
+            Usage { prompt_tokens: 7, cached_tokens, completion_tokens: 2, ..Usage::default() };
+        let end = Event::Finished { reason: FinishReason::Stop, usage };
+        Ok(vec![started(), text("x"), Step::Send(end)])
+    });
+    let router = app(&engine);
+    let asked = |path: &str, body: Value| {
+        let request = Request::post(path).header("content-type", "application/json");
+        send(router.clone(), request.body(Body::from(body.to_string())).unwrap())
+    };
+    let details = json!({ "cached_tokens": 3 });
+    let two = chat(json!({ "n": 2, "seed": 5 }));
+    let told = asked(CHAT, two.clone()).await.json();
+    assert_eq!(told["usage"]["prompt_tokens_details"], details);
+    let mut streamed = two;
+    streamed["stream"] = json!(true);
+    streamed["stream_options"] = json!({ "include_usage": true });
+    let told = asked(CHAT, streamed).await.text;
+    assert!(told.contains(r#""prompt_tokens_details":{"cached_tokens":3}"#), "{told}");
+    let prompts = json!({ "model": "duet", "prompt": ["a", "b"], "seed": 5 });
+    let told = asked("/v1/completions", prompts).await.json();
+    assert_eq!(told["usage"]["prompt_tokens_details"], json!({ "cached_tokens": 6 }));
+    let input = json!({ "model": "duet", "input": "a", "seed": 5 });
+    let told = asked("/v1/responses", input).await.json();
+    assert_eq!(told["usage"]["input_tokens_details"]["cached_tokens"], 3);
+    let metrics = get(router, "/metrics").await.text;
+    for line in [
+        r#"tutti_prefix_cache_queries_total{model_name="duet"} 49"#,
+        r#"tutti_prefix_cache_hits_total{model_name="duet"} 27"#,
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn generations_that_do_not_end_well_are_counted_too() {
+    let engine = Scripted::new(|request| {
+        let failed = GenerateError::Member { member: "beta".to_owned(), reason: String::new() };
+        let last = match request.model.as_str() {
+            "alpha" => Step::Hang,
+            _ => Step::Send(Event::Failed(failed)),
+        };
+        Ok(vec![started(), text("a"), last])
+    });
+    let router = app(&engine);
+    post(router.clone(), &chat(json!({}))).await;
+    let request = post_request(chat(json!({ "stream": true, "model": "alpha" })).to_string());
+    let mut body = router.clone().oneshot(request).await.unwrap().into_body();
+    // The role, and the text.
+    for _ in 0..2 {
+        body.frame().await.unwrap().unwrap();
+    }
+    drop(body);
+    let metrics = get(router, "/metrics").await.text;
+    for line in [
+        r#"tutti_request_success_total{model_name="duet",finished_reason="error"} 1"#,
+        r#"tutti_request_success_total{model_name="alpha",finished_reason="abort"} 1"#,
+        r#"tutti_prompt_tokens_total{model_name="alpha"} 7"#,
+        r#"tutti_generation_tokens_total{model_name="alpha"} 1"#,
+        r#"tutti_generation_tokens_total{model_name="duet"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
     }
 }
 

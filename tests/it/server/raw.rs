@@ -121,10 +121,10 @@ fn scored(byte: u8, logprob: Option<f32>) -> ScoredPiece {
     ScoredPiece { id: UnionId(byte.into()), bytes: vec![byte], score }
 }
 
-fn scoring() -> std::sync::Arc<Scripted> {
+pub(super) fn scoring() -> std::sync::Arc<Scripted> {
     Scripted::new(|request| {
         let told = request.logprobs.is_some_and(|logprobs| logprobs.prompt.is_some());
-        let prompt = Event::Prompt { pieces: vec![scored(b'O', None), scored(b'n', Some(-1.5))] };
+        let prompt = Event::Prompt { pieces: vec![scored(b'O', None), scored(b'n', Some(-1.1))] };
         let text = |text: &str| Event::Text {
             text: text.to_owned(),
             tokens: 1,
@@ -142,7 +142,8 @@ fn scoring() -> std::sync::Arc<Scripted> {
 async fn echoed_prompts_have_their_log_probabilities_too() {
     let engine = scoring();
     let fields = json!({ "prompt": "On", "echo": true, "logprobs": 2, "max_tokens": 0 });
-    let choice = complete(&engine, fields).await.json()["choices"][0].take();
+    let reply = complete(&engine, fields).await;
+    let choice = reply.json()["choices"][0].take();
     assert_eq!(
         engine.seen()[0].logprobs,
         Some(Logprobs { top: 2, prompt: Some(0), ..Logprobs::default() })
@@ -152,10 +153,12 @@ async fn echoed_prompts_have_their_log_probabilities_too() {
     let logprobs = &choice["logprobs"];
     assert_eq!(logprobs["tokens"], json!(["O", "n", "c", "e"]));
     assert_eq!(logprobs["text_offset"], json!([0, 1, 2, 3]));
-    assert_eq!(logprobs["token_logprobs"], json!([null, -1.5, -0.5, -0.5]));
-    let top = json!({ "n": -1.5, "x": -0.25, "<|end|>": -9999.0 });
+    assert_eq!(logprobs["token_logprobs"], json!([null, -1.1, -0.5, -0.5]));
+    let top = json!({ "n": -1.1, "x": -0.25, "<|end|>": -9999.0 });
     assert_eq!(logprobs["top_logprobs"][0], Value::Null);
     assert_eq!(logprobs["top_logprobs"][1], top, "its own is among them");
+    assert!(reply.text.contains(r#""top_logprobs":[null,{"n":-1.1,"x":-0.25,"#), "{}", reply.text);
+    assert!(reply.text.contains(r#""token_logprobs":[null,-1.1,"#), "the same digits");
 }
 
 #[tokio::test]

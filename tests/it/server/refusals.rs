@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
+use axum::http::Request;
 use serde_json::{Value, json};
 use tutti::engine::{
     Event, Generate, GenerateError, GenerateRequest, Generation, ModelCard, Prompt, UnionId,
     UnionVocab,
 };
 
-use super::client::{Reply, app, chat, config, get, post, post_request, send};
+use super::client::{CHAT, Reply, app, chat, config, get, post, post_request, send};
 use crate::scripted::{Scripted, Step, started, text};
 
 /// What a request gets that must not reach the engine.
@@ -127,11 +128,11 @@ async fn messages_that_cannot_be_served_are_refused_with_their_place() {
             ".content[0].text",
         ),
         (json!({ "role": "user", "content": 5 }), "invalid_type", ".content"),
-        (json!({ "content": "x" }), "invalid_type", ""),
+        (json!({ "content": "x" }), "missing_required_parameter", ".role"),
         (
             json!({ "role": "assistant", "tool_calls": [{ "id": "1" }] }),
-            "invalid_type",
-            ".tool_calls[0]",
+            "missing_required_parameter",
+            ".tool_calls[0].function",
         ),
         (
             json!({ "role": "user", "content": "x", "tool_calls": [
@@ -174,7 +175,7 @@ async fn response_formats_we_cannot_enforce_are_refused() {
             "invalid_value",
             "response_format.json_schema.schema",
         ),
-        (json!({}), "invalid_type", "response_format"),
+        (json!({}), "missing_required_parameter", "response_format.type"),
         (json!("json"), "invalid_type", "response_format"),
     ];
     for (format, code, param) in cases {
@@ -192,31 +193,6 @@ async fn a_missing_model_or_conversation_is_named() {
         let expected = (400, "missing_required_parameter".to_owned(), json!(name));
         assert_eq!(reply.refusal(), expected);
     }
-}
-
-#[tokio::test]
-async fn a_field_of_another_type_is_named_with_its_place() {
-    for (name, value) in [
-        ("temperature", json!("hot")),
-        ("seed", json!(1.5)),
-        ("seed", json!(u64::MAX)),
-        ("max_tokens", json!(1e30)),
-        ("stream", json!("yes")),
-        ("stop", json!(5)),
-        ("model", json!(7)),
-        ("messages", json!("Hi")),
-    ] {
-        let reply = refused(&chat(json!({ name: value }))).await;
-        assert_eq!(reply.refusal(), (400, "invalid_type".to_owned(), json!(name)), "{value}");
-        assert!(reply.message().contains("line 1 column"), "{}", reply.message());
-    }
-    let list = refused(&json!(["not", "an", "object"])).await.message();
-    assert_eq!(list, "the body: invalid type: list, expected an object at line 1 column 0");
-    let hot = refused(&chat(json!({ "temperature": "hot" }))).await.message();
-    assert!(hot.contains("invalid type: string \"hot\", expected a number"), "{hot}");
-    let options = json!({ "stream": true, "stream_options": { "include_usage": 3 } });
-    assert_eq!(refused(&chat(options)).await.refusal().2, "stream_options.include_usage");
-    assert_eq!(refused(&json!(["not", "an", "object"])).await.refusal().0, 400);
 }
 
 #[tokio::test]
@@ -315,6 +291,62 @@ async fn what_the_engine_refuses_has_its_status_and_data() {
             }
             assert_eq!(reply.headers.contains_key("retry-after"), status == 429);
         }
+    }
+}
+
+#[tokio::test]
+async fn what_the_engine_refuses_is_called_as_the_request_calls_it() {
+    let budget = || GenerateError::Budget { least: 9, budget: 4 };
+    let constraint = || GenerateError::Constraint { reason: "the reason".to_owned() };
+    let too_long = || GenerateError::PromptTooLong {
+        member: "alpha".to_owned(),
+        prompt_tokens: 5000,
+        context_length: 2048,
+    };
+    let bias = || GenerateError::UnknownBias { id: UnionId(900), size: 257 };
+    let (completions, responses) = ("/v1/completions", "/v1/responses");
+    let object = json!({ "type": "json_object" });
+    let function = json!([{ "type": "function", "function": { "name": "f" } }]);
+    let cases = [
+        (CHAT, json!({ "max_completion_tokens": 4 }), budget(), "max_completion_tokens"),
+        (CHAT, json!({ "max_tokens": 4 }), budget(), "max_tokens"),
+        (CHAT, json!({ "logit_bias": { "900": 1 } }), bias(), "logit_bias"),
+        (CHAT, json!({ "guided_regex": "a" }), constraint(), "guided_regex"),
+        (CHAT, json!({ "tools": function, "tool_choice": "required" }), constraint(), "tools"),
+        (CHAT, json!({ "response_format": object }), constraint(), "response_format"),
+        (completions, json!({ "max_tokens": 4 }), budget(), "max_tokens"),
+        (completions, json!({ "guided_grammar": "a" }), constraint(), "guided_grammar"),
+        (completions, json!({}), too_long(), "prompt"),
+        (responses, json!({ "max_output_tokens": 4 }), budget(), "max_output_tokens"),
+        (responses, json!({ "max_tokens": 4 }), budget(), "max_tokens"),
+        (responses, json!({ "text": { "format": object } }), constraint(), "text.format"),
+        (responses, json!({}), too_long(), "input"),
+    ];
+    for (path, fields, error, param) in cases {
+        let engine = Scripted::new(move |_| Err(error.clone()));
+        let mut body = match path {
+            CHAT => chat(json!({})),
+            _ => json!({ "model": "duet", "prompt": "Hi", "input": "Hi" }),
+        };
+        body.as_object_mut().unwrap().remove(if path == completions { "input" } else { "prompt" });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let request = Request::post(path).header("content-type", "application/json");
+        let reply = send(app(&engine), request.body(body.to_string().into()).unwrap()).await;
+        assert_eq!(reply.refusal().2, param, "{path} {fields}");
+        assert_eq!(reply.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn two_constraints_are_refused_by_the_name_of_the_second() {
+    let format = json!({ "type": "json_object" });
+    for (fields, param) in [
+        (json!({ "guided_regex": "a", "guided_choice": ["a"] }), "guided_choice"),
+        (json!({ "guided_regex": "a", "response_format": format }), "response_format"),
+    ] {
+        let reply = refused(&chat(fields)).await;
+        assert_eq!(reply.refusal(), (400, "invalid_value".to_owned(), json!(param)));
+        assert!(reply.message().contains("`guided_regex`"), "{}", reply.message());
     }
 }
 

@@ -113,6 +113,27 @@ async fn a_report_is_answered_whole_and_kept() {
 }
 
 #[tokio::test]
+async fn generations_of_reports_are_in_the_metrics() {
+    let desk = Desk::new(&[]);
+    let report = desk.post(json!({ "topic": "Scaling", "model": "duet" })).await.json();
+    let chat = json!({ "model": "duet-report" });
+    let told = desk.chat(client::chat(chat)).await.json();
+    let kept = &report["report"]["facts"]["usage"];
+    let count = |part: &str| kept[part].as_u64().unwrap() + told["usage"][part].as_u64().unwrap();
+    let metrics = desk.get("/metrics").await.text;
+    for (name, count) in [
+        ("prompt_tokens", count("prompt_tokens")),
+        ("generation_tokens", count("completion_tokens")),
+        // A plan, three sections, the introduction and the conclusion, twice.
+        ("time_to_first_token_seconds", 12),
+    ] {
+        let ending = if name.ends_with("tokens") { "total" } else { "count" };
+        let line = format!("tutti_{name}_{ending}{{model_name=\"duet\"}} {count}");
+        assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_tells_every_event_and_can_be_picked_up_after_any() {
     let desk = Desk::new(&[]);
     let reply = desk.post(json!({ "topic": "Scaling", "stream": true })).await;

@@ -221,7 +221,11 @@ async fn input_that_cannot_be_served_is_refused_with_its_place() {
         ),
         (json!([{ "role": "robot", "content": "x" }]), "invalid_value", "input[0].role"),
         (json!([{ "role": "user", "content": 5 }]), "invalid_type", "input[0].content"),
-        (json!([{ "type": "function_call", "name": "x" }]), "invalid_type", "input[0]"),
+        (
+            json!([{ "type": "function_call", "name": "x" }]),
+            "missing_required_parameter",
+            "input[0].call_id",
+        ),
         (
             json!([{ "role": "user", "content": [{ "type": "input_image" }] }]),
             "unsupported_parameter",

@@ -10,6 +10,7 @@ use tokio::{
 };
 use tutti::{
     engine::FinishReason,
+    report::runs::Runs,
     server::{ServerConfig, ServerError, serve},
 };
 
@@ -33,13 +34,17 @@ async fn running(engine: &Arc<Scripted>, config: ServerConfig) -> Running {
     Running { port, stop, ended }
 }
 
-/// Sends a request that asks the server to close after it.
 async fn connect(port: u16, body: &Value) -> TcpStream {
+    connect_to(port, CHAT, body).await
+}
+
+/// Sends a request that asks the server to close after it.
+async fn connect_to(port: u16, path: &str, body: &Value) -> TcpStream {
     let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let body = body.to_string();
     let length = body.len();
     let request = format!(
-        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     socket.writable().await.unwrap();
@@ -133,4 +138,40 @@ async fn a_stream_that_the_shutdown_cuts_is_told_so() {
     let rest = within_seconds(read_until(&socket, "engine_stopped")).await;
     assert!(!rest.contains("[DONE]"), "{rest}");
     within_seconds(ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn every_answer_that_the_shutdown_cuts_is_told_so() {
+    let stopped = "\"code\":\"engine_stopped\"";
+    let (report, plain) = ("/v1/reports", json!({ "topic": "x", "model": "duet" }));
+    let streamed = json!({ "topic": "x", "model": "duet", "stream": true });
+    let writer = |stream| chat(json!({ "model": "duet-report", "stream": stream }));
+    for (path, body, status, wanted) in [
+        (CHAT, chat(json!({})), 503, stopped),
+        ("/v1/completions", json!({ "model": "duet", "prompt": "x" }), 503, stopped),
+        ("/v1/responses", json!({ "model": "duet", "input": "x" }), 503, stopped),
+        ("/v1/responses", json!({ "model": "duet", "input": "x", "stream": true }), 200, "failed"),
+        (report, plain, 503, stopped),
+        (report, streamed, 200, "the server has stopped; resume the report"),
+        (CHAT, writer(false), 503, stopped),
+        (CHAT, writer(true), 200, "\"code\":\"report_failed\""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Scripted::new(|_| Ok(vec![started(), Step::Hang]));
+        let reports = Some(Runs::open(folder.path()).unwrap());
+        let grace = Duration::from_millis(50);
+        let server = running(&engine, ServerConfig { grace, reports, ..config() }).await;
+        let socket = connect_to(server.port, path, &body).await;
+        within_seconds(async {
+            while engine.seen().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        server.stop.send(()).unwrap();
+        let told = within_seconds(read_until(&socket, wanted)).await;
+        assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {body}: {told}");
+        assert!(!told.contains("[DONE]"), "{told}");
+        within_seconds(server.ended).await.unwrap().unwrap();
+    }
 }
