@@ -102,6 +102,11 @@ impl GenerateRequest {
             fusion: FusionRequest::default(),
         }
     }
+
+    /// The same for the choices of one answer: only their seeds differ.
+    pub fn choices(&self, count: usize) -> impl Iterator<Item = Self> {
+        (0..count).map(|choice| Self { sampling: self.sampling.of_choice(choice), ..self.clone() })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

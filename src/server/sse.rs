@@ -1,6 +1,6 @@
-//! Generations as server-sent events, in whatever words an endpoint has for them.
+//! Generations as server-sent events or in one piece, in whatever words an endpoint has for them.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::response::{
     IntoResponse, Response,
@@ -9,11 +9,19 @@ use axum::response::{
 use futures::stream;
 use serde::Serialize;
 
-use super::{ApiError, generation::Choices};
-use crate::engine::Event;
+use super::{
+    ApiError, App,
+    error::Names,
+    generation::{Answer, Choices, admit},
+    ops::Record,
+    wire::naming,
+};
+use crate::engine::{Event, GenerateRequest};
 
-/// What an endpoint sends; each call may add events.
+/// What an endpoint sends: all in one piece, or events, of which each other call may add some.
 pub(super) trait Transcript: Send + 'static {
+    /// Instead of everything else: the choices in order.
+    fn whole(self, answers: Vec<Answer>) -> Result<Response, ApiError>;
     /// Before the prompt has been read.
     fn begin(&mut self, out: &mut Out);
     /// `choice` is none that has finished.
@@ -52,6 +60,31 @@ fn with_data(event: sse::Event, value: &impl Serialize) -> sse::Event {
     event.json_data(value).expect("chunks have string keys only")
 }
 
+/// What a request asks of the engine, and how its answer is to be sent.
+pub(super) struct Asked {
+    pub(super) requests: Vec<GenerateRequest>,
+    pub(super) names: Names,
+    pub(super) stream: bool,
+    /// The fields that nothing reads.
+    pub(super) ignored: Vec<String>,
+}
+
+pub(super) async fn answer(
+    app: &App,
+    record: Arc<Record>,
+    asked: Asked,
+    transcript: impl Transcript,
+) -> Result<Response, ApiError> {
+    let Asked { requests, names, stream, ignored } = asked;
+    let choices = admit(app, record, requests, names).await?;
+    let answer = if stream {
+        respond(choices, transcript, app.config.keep_alive)
+    } else {
+        transcript.whole(choices.collect().await?)?
+    };
+    Ok(naming(&ignored, answer))
+}
+
 struct Sending<T> {
     transcript: T,
     /// `None` once nothing more comes.
@@ -61,11 +94,7 @@ struct Sending<T> {
 
 /// The generations live in the body: when the client goes away the body is dropped and they with
 /// it.
-pub(super) fn respond(
-    choices: Choices,
-    mut transcript: impl Transcript,
-    keep_alive: Duration,
-) -> Response {
+fn respond(choices: Choices, mut transcript: impl Transcript, keep_alive: Duration) -> Response {
     let mut out = Out::default();
     transcript.begin(&mut out);
     let sending = Sending { transcript, choices: Some(choices), out };

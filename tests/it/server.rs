@@ -5,6 +5,7 @@ mod client;
 mod completions;
 mod determinism;
 mod ensemble;
+mod golden;
 mod mistyped;
 mod operations;
 mod raw;

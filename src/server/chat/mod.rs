@@ -8,21 +8,17 @@ mod stream;
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Extension, extract::State, response::Response};
 
 use super::{
     ApiError, App,
     body::JsonBody,
-    generation::{Scores, admit},
+    generation::Scores,
     openapi::Refusals,
     ops::Record,
-    reports, sse, wire,
+    reports,
+    sse::{self, Asked},
 };
-use crate::engine::GenerateRequest;
 use request::{ChatRequest, Question};
 use response::{Completion, Head};
 use stream::Chunks;
@@ -49,22 +45,10 @@ pub(super) async fn create(
         return report::answer(&app, record, (writer, question), ignored).await;
     }
     let Question { generate, choices, stream, toolbox, logprobs, names } = question;
-    let head = Head::new(&generate.model);
     let scores = logprobs.then(|| Scores::new(&app, &generate.model));
-    let requests = (0..choices).map(|choice| GenerateRequest {
-        sampling: generate.sampling.of_choice(choice),
-        ..generate.clone()
-    });
-    let running = admit(&app, record, requests.collect(), names).await?;
-    let answer = match stream {
-        Some(options) => {
-            let chunks = Chunks::new(head, &toolbox, (choices, options), scores);
-            sse::respond(running, chunks, app.config.keep_alive)
-        }
-        None => {
-            let answers = running.collect().await?;
-            Json(Completion::new(head, answers, &toolbox, scores.as_ref())?).into_response()
-        }
-    };
-    Ok(wire::naming(&ignored, answer))
+    let options = (choices, stream.unwrap_or_default());
+    let transcript = Chunks::new(Head::new(&generate.model), &toolbox, options, scores);
+    let requests = generate.choices(choices).collect();
+    let asked = Asked { requests, names, stream: stream.is_some(), ignored };
+    sse::answer(&app, record, asked, transcript).await
 }

@@ -29,7 +29,7 @@ use crate::{
         ops::Record,
         reports::{self, MAX_TOKENS, Reading, Started, Told},
         sse::Out,
-        tools::Toolbox,
+        tools::{Reader, Toolbox},
         wire::{StreamOptions, WireFusion, naming},
     },
     tokenizer::chat::{Message, Role},
@@ -64,7 +64,7 @@ pub(super) async fn answer(
     record.add(usage);
     let end = Some((FinishReason::Stop, usage));
     let answer = Answer { text: report.body(), end, ..Answer::default() };
-    let completion = Completion::new(head, vec![answer], &toolbox, None)?;
+    let completion = Completion::new(head, [(answer, Reader::new(&toolbox))], None)?;
     Ok(naming(&ignored, Json(completion).into_response()))
 }
 

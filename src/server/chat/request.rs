@@ -104,7 +104,7 @@ impl ChatRequest {
         let parallel = self.chat.parallel_tool_calls.unwrap_or(true);
         let toolbox = Toolbox::check(functions.collect::<Result<_, _>>()?, tool_choice, parallel)?;
         let format = response_format.map_or(Ok(None), ResponseFormat::check)?;
-        let format = one(common.constraint, format.map(|it| ("response_format", it)))?;
+        let format = one(common.constraint.take(), format.map(|it| ("response_format", it)))?;
         let forced = toolbox.calls.constraint().map(|constraint| ("tools", constraint));
         let (asked_by, constraint) = forced.or(format).unzip();
         names.constraint = asked_by.unwrap_or(names.constraint);
@@ -115,17 +115,9 @@ impl ChatRequest {
         Ok(Question {
             names,
             logprobs: logprobs.is_some(),
-            generate: GenerateRequest {
-                sampling: common.sampling,
-                penalties: common.penalties,
-                stop: common.stop,
-                constraint,
-                logprobs,
-                fusion: common.fusion,
-                ..GenerateRequest::new(common.model, prompt)
-            },
             choices: common.choices,
             stream: common.stream,
+            generate: common.generate(prompt, constraint, logprobs),
             toolbox,
         })
     }

@@ -9,7 +9,7 @@ use crate::{
     server::{
         ApiError,
         generation::{Answer, Scores, total},
-        tools::{Part, Reader, Toolbox},
+        tools::{Part, Reader},
         unix_seconds,
         wire::{ChatLogprobs, WireFusion, WireUsage, reason_word},
     },
@@ -47,17 +47,16 @@ impl Completion {
     /// `scores` writes the log-probabilities if they were asked for.
     pub(super) fn new(
         head: Head,
-        answers: Vec<Answer>,
-        toolbox: &Toolbox,
+        answers: impl IntoIterator<Item = (Answer, Reader)>,
         scores: Option<&Scores>,
     ) -> Result<Self, ApiError> {
-        let usage = total(answers.iter().map(Answer::usage));
-        let mut ensemble = WireFusion::default();
-        let mut choices = Vec::with_capacity(answers.len());
-        for (index, mut answer) in answers.into_iter().enumerate() {
+        let (mut ensemble, mut usages, mut choices) = (WireFusion::default(), vec![], vec![]);
+        for (index, (mut answer, reader)) in answers.into_iter().enumerate() {
             ensemble.warnings.append(&mut answer.fusion.warnings);
-            choices.push(Choice::new(index, &answer, toolbox, scores)?);
+            usages.push(answer.usage());
+            choices.push(Choice::new(index, &answer, reader, scores)?);
         }
+        let usage = total(usages);
         let ensemble = ensemble.with_usage(usage);
         let usage = usage.into();
         Ok(Self { head, object: "chat.completion", choices, usage, ensemble })
@@ -104,10 +103,9 @@ impl Choice {
     fn new(
         index: usize,
         answer: &Answer,
-        toolbox: &Toolbox,
+        mut reader: Reader,
         scores: Option<&Scores>,
     ) -> Result<Self, ApiError> {
-        let mut reader = Reader::new(toolbox);
         let mut parts = reader.push(&answer.text);
         parts.extend(reader.finish());
         let (mut text, mut tool_calls) = (String::new(), Vec::<WireCall>::new());

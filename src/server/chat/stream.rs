@@ -1,11 +1,16 @@
 //! Chats as chunks.
 
-use super::response::{Chunk, ChunkChoice, Delta, Head, finish_reason};
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+
+use super::response::{Chunk, ChunkChoice, Completion, Delta, Head, finish_reason};
 use crate::{
     engine::{Event, FinishReason, ScoredPiece, Usage},
     server::{
         ApiError,
-        generation::{Scores, total},
+        generation::{Answer, Scores, total},
         sse::{Out, Transcript},
         tools::{Part, Reader, Toolbox},
         wire::{StreamOptions, WireFusion, WireWarning},
@@ -86,6 +91,12 @@ impl Chunks {
 }
 
 impl Transcript for Chunks {
+    fn whole(self, answers: Vec<Answer>) -> Result<Response, ApiError> {
+        let readers = self.choices.into_iter().map(|choice| choice.reader);
+        let answers = answers.into_iter().zip(readers);
+        Ok(Json(Completion::new(self.head, answers, self.scores.as_ref())?).into_response())
+    }
+
     fn begin(&mut self, out: &mut Out) {
         for index in 0..self.choices.len() {
             let choice =

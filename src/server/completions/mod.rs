@@ -5,19 +5,15 @@ mod response;
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Extension, extract::State, response::Response};
 
 use super::{
     ApiError, App,
     body::JsonBody,
-    generation::{Scores, admit},
+    generation::Scores,
     openapi::Refusals,
     ops::Record,
-    sse, wire,
+    sse::{self, Asked},
 };
 use crate::engine::GenerateRequest;
 use request::{CompletionRequest, Question};
@@ -40,23 +36,10 @@ pub(super) async fn create(
     let scores = generate.logprobs.map(|_| Scores::new(&app, &generate.model));
     let echoed = if echo { request::texts(&app, &generate.model, &prompts)? } else { Vec::new() };
     let form = Form::new(&generate.model, choices, echoed, scores);
-    let requests = prompts.into_iter().flat_map(|prompt| {
-        let generate = &generate;
-        (0..choices).map(move |choice| GenerateRequest {
-            prompt: prompt.clone(),
-            sampling: generate.sampling.of_choice(choice),
-            ..generate.clone()
-        })
-    });
-    let requests: Vec<GenerateRequest> = requests.collect();
-    let count = requests.len();
-    let running = admit(&app, record, requests, names).await?;
-    let answer = match stream {
-        Some(options) => {
-            let chunks = Chunks::new(form, count, options);
-            sse::respond(running, chunks, app.config.keep_alive)
-        }
-        None => Json(Completion::new(&form, running.collect().await?)?).into_response(),
-    };
-    Ok(wire::naming(&ignored, answer))
+    let prompts = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..generate.clone() });
+    let requests: Vec<_> =
+        prompts.flat_map(|one| one.choices(choices).collect::<Vec<_>>()).collect();
+    let transcript = Chunks::new(form, requests.len(), stream.unwrap_or_default());
+    let asked = Asked { requests, names, stream: stream.is_some(), ignored };
+    sse::answer(&app, record, asked, transcript).await
 }

@@ -96,23 +96,19 @@ impl CompletionRequest {
             let reason = format!("has {} prompts; send 1 to {MAX_PROMPTS}", prompts.len());
             return Err(ApiError::invalid("prompt", reason));
         }
-        let (asked_by, constraint) = common.constraint.unzip();
+        let (asked_by, constraint) = common.constraint.take().unzip();
         let names = Names { prompt: "prompt", ..Names::default() };
         Ok(Question {
             names: Names { constraint: asked_by.unwrap_or(names.constraint), ..names },
-            generate: GenerateRequest {
-                sampling: common.sampling,
-                penalties: common.penalties,
-                stop: common.stop,
-                constraint,
-                logprobs: logprobs.transpose()?,
-                fusion: common.fusion,
-                ..GenerateRequest::new(common.model, Prompt::Text(String::new()))
-            },
             prompts,
             choices: common.choices,
             stream: common.stream,
             echo,
+            generate: common.generate(
+                Prompt::Text(String::new()),
+                constraint,
+                logprobs.transpose()?,
+            ),
         })
     }
 }

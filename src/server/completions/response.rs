@@ -1,5 +1,9 @@
 //! The answers on the wire: one object, or chunks of the same shape.
 
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -94,7 +98,7 @@ struct Choice {
 }
 
 impl Completion {
-    pub(super) fn new(form: &Form, answers: Vec<Answer>) -> Result<Self, ApiError> {
+    fn new(form: &Form, answers: Vec<Answer>) -> Result<Self, ApiError> {
         let usages: Vec<Usage> = answers.iter().map(Answer::usage).collect();
         let mut ensemble = WireFusion::default();
         let mut choices = Vec::with_capacity(answers.len());
@@ -161,6 +165,10 @@ impl Chunks {
 }
 
 impl Transcript for Chunks {
+    fn whole(self, answers: Vec<Answer>) -> Result<Response, ApiError> {
+        Ok(Json(Completion::new(&self.form, answers)?).into_response())
+    }
+
     fn begin(&mut self, _: &mut Out) {}
 
     fn take(&mut self, index: usize, event: Event, out: &mut Out) -> Result<(), ApiError> {

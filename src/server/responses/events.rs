@@ -1,5 +1,9 @@
 //! A response as events, each with its name and its number.
 
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
 use serde_json::{Value, json};
 
 use super::writer::Writer;
@@ -7,6 +11,7 @@ use crate::{
     engine::Event,
     server::{
         ApiError,
+        generation::Answer,
         sse::{Out, Transcript},
     },
 };
@@ -32,6 +37,13 @@ impl Events {
 }
 
 impl Transcript for Events {
+    fn whole(mut self, mut answers: Vec<Answer>) -> Result<Response, ApiError> {
+        let (answer, mut unsent) = (answers.pop().ok_or(ApiError::Unfinished)?, Vec::new());
+        self.writer.text(&answer.text, &mut unsent);
+        self.writer.finish(answer.reason(), answer.usage(), &mut unsent);
+        Ok(Json(self.writer.response()).into_response())
+    }
+
     fn begin(&mut self, out: &mut Out) {
         let mut events = Vec::new();
         self.writer.begin(&mut events);

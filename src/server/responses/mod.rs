@@ -7,14 +7,14 @@ mod writer;
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Extension, extract::State, response::Response};
 
 use super::{
-    ApiError, App, body::JsonBody, generation::admit, openapi::Refusals, ops::Record, sse, wire,
+    ApiError, App,
+    body::JsonBody,
+    openapi::Refusals,
+    ops::Record,
+    sse::{self, Asked},
 };
 use events::Events;
 use request::{Question, ResponsesRequest};
@@ -34,16 +34,7 @@ pub(super) async fn create(
     let (request, ignored) = ResponsesRequest::parse(&body)?;
     let ignored = app.ignore(ignored)?;
     let Question { generate, toolbox, stream, echo, names } = request.check(&app)?;
-    let mut writer = Writer::new(&generate.model, echo, &toolbox);
-    let running = admit(&app, record, vec![generate], names).await?;
-    let answer = if stream {
-        sse::respond(running, Events::new(writer), app.config.keep_alive)
-    } else {
-        let answer = running.collect().await?.pop().ok_or(ApiError::Unfinished)?;
-        let mut unsent = Vec::new();
-        writer.text(&answer.text, &mut unsent);
-        writer.finish(answer.reason(), answer.usage(), &mut unsent);
-        Json(writer.response()).into_response()
-    };
-    Ok(wire::naming(&ignored, answer))
+    let events = Events::new(Writer::new(&generate.model, echo, &toolbox));
+    let asked = Asked { requests: vec![generate], names, stream, ignored };
+    sse::answer(&app, record, asked, events).await
 }

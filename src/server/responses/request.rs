@@ -114,7 +114,7 @@ impl ResponsesRequest {
         let format = text.and_then(|text| text.format);
         let echoed = format.as_ref().map_or_else(|| json!({ "type": "text" }), TextFormat::echo);
         let format = format.map_or(Ok(None), TextFormat::check)?;
-        let format = one(common.constraint, format.map(|it| ("text.format", it)))?;
+        let format = one(common.constraint.take(), format.map(|it| ("text.format", it)))?;
         let forced = toolbox.calls.constraint().map(|constraint| ("tools", constraint));
         let (asked_by, constraint) = forced.or(format).unzip();
         let input = input.ok_or_else(|| ApiError::missing("input"))?;
@@ -135,14 +135,7 @@ impl ResponsesRequest {
                 tool_choice: tool_choice.unwrap_or_else(|| json!("auto")),
                 tools,
             },
-            generate: GenerateRequest {
-                sampling: common.sampling,
-                penalties: common.penalties,
-                stop: common.stop,
-                constraint,
-                fusion: common.fusion,
-                ..GenerateRequest::new(common.model, prompt)
-            },
+            generate: common.generate(prompt, constraint, None),
             toolbox,
         })
     }

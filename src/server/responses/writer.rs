@@ -179,7 +179,7 @@ impl Writer {
 
     /// The object as it stands.
     pub(super) fn response(&self) -> Value {
-        let Echo { instructions, metadata, temperature, top_p, tools, .. } = &self.echo;
+        let Echo { instructions, metadata, temperature, tools, .. } = &self.echo;
         let status = self.status();
         let last = self.items.len().saturating_sub(1);
         let state = |index| match status {
@@ -209,11 +209,11 @@ impl Writer {
             "parallel_tool_calls": self.echo.parallel_tool_calls,
             "previous_response_id": null,
             "store": false,
-            "temperature": temperature,
+            "temperature": decimal(*temperature),
             "text": { "format": self.echo.format },
             "tool_choice": self.echo.tool_choice,
             "tools": tools,
-            "top_p": top_p,
+            "top_p": decimal(self.echo.top_p),
             "truncation": "disabled",
             "usage": match &self.end {
                 End::Finished(_, usage) => usage_of(*usage),
@@ -254,6 +254,11 @@ fn usage_of(usage: Usage) -> Value {
         "output_tokens_details": { "reasoning_tokens": 0 },
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     })
+}
+
+/// With the digits that were sent.
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().expect("what a number is written as is a number")
 }
 
 fn named(kind: &str) -> String {

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use super::{Asked, Rest, WireEnsemble, format};
 use crate::{
-    engine::{FusionRequest, StopConditions, UnionId},
+    constrain::Constraint,
+    engine::{FusionRequest, GenerateRequest, Logprobs, Prompt, StopConditions, UnionId},
     sampling::{Penalties, SamplingParams},
     server::ApiError,
 };
@@ -90,6 +91,25 @@ pub(in crate::server) struct Checked {
     pub(in crate::server) fusion: FusionRequest,
     /// What each member gave a piece is told.
     pub(in crate::server) attribution: bool,
+}
+
+impl Checked {
+    pub(in crate::server) fn generate(
+        self,
+        prompt: Prompt,
+        constraint: Option<Constraint>,
+        logprobs: Option<Logprobs>,
+    ) -> GenerateRequest {
+        GenerateRequest {
+            sampling: self.sampling,
+            penalties: self.penalties,
+            stop: self.stop,
+            constraint,
+            logprobs,
+            fusion: self.fusion,
+            ..GenerateRequest::new(self.model, prompt)
+        }
+    }
 }
 
 impl Fields {

@@ -144,14 +144,16 @@ async fn assert_told_alike(
                 expected.push(alone.clone());
             }
             assert_alike(&alone, &expected[index], &format!("alone, streamed: {stream}"));
-            let (before, after) = others.split_at(others.len() / 2);
-            let crowd = async |some: &[(&'static str, Value)]| {
-                join_all(some.iter().map(|other| ask(app, other, !stream))).await
-            };
-            let own = ask(app, request, stream);
-            let (_, among, _) = futures::join!(crowd(before), own, crowd(after));
-            assert_alike(&among, &expected[index], &format!("among others, streamed: {stream}"));
         }
+        let crowd = async |some: &[(&'static str, Value)]| {
+            let asked = some.iter().enumerate();
+            join_all(asked.map(|(at, other)| ask(app, other, at.is_multiple_of(2)))).await
+        };
+        let (before, after) = others.split_at(others.len() / 2);
+        let (own, streamed) = (ask(app, request, false), ask(app, request, true));
+        let (_, own, streamed, _) = futures::join!(crowd(before), own, streamed, crowd(after));
+        assert_alike(&own, &expected[index], "among others");
+        assert_alike(&streamed, &expected[index], "among others, streamed");
     }
 }
 

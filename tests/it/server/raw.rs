@@ -121,7 +121,7 @@ fn scored(byte: u8, logprob: Option<f32>) -> ScoredPiece {
     ScoredPiece { id: UnionId(byte.into()), bytes: vec![byte], score }
 }
 
-fn scoring() -> std::sync::Arc<Scripted> {
+pub(super) fn scoring() -> std::sync::Arc<Scripted> {
     Scripted::new(|request| {
         let told = request.logprobs.is_some_and(|logprobs| logprobs.prompt.is_some());
         let prompt = Event::Prompt { pieces: vec![scored(b'O', None), scored(b'n', Some(-1.1))] };

@@ -10,7 +10,7 @@ use tutti::{
 use super::client::{app, chat, post};
 use crate::scripted::{Scripted, finished, started, text};
 
-fn tools() -> Value {
+pub(super) fn tools() -> Value {
     let parameters = json!({ "type": "object", "properties": { "at": { "type": "string" } } });
     json!([
         { "type": "function", "function": { "name": "weather", "parameters": parameters } },
@@ -19,7 +19,7 @@ fn tools() -> Value {
 }
 
 /// An answer that calls two functions after a word.
-const CALLS: &[&str] = &[
+pub(super) const CALLS: &[&str] = &[
     "Well.\n<tool_",
     "call>\n{\"name\": \"weather\", \"arguments\": {\"at\": ",
     "\"Rome\"}}\n</tool_call>\n<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>",
