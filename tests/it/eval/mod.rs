@@ -1,6 +1,7 @@
 //! The evaluation's machinery on toy models.
 
 mod command;
+mod judged;
 mod probability;
 mod runs;
 mod tuning;
