@@ -1,5 +1,6 @@
 //! Pieces of the wire that several endpoints share: fields of requests, parts of answers.
 
+mod body;
 mod closed;
 mod ensemble;
 mod fields;
@@ -17,6 +18,7 @@ use crate::{
     tokenizer::chat::{self, TemplateArgs},
 };
 
+pub(super) use body::{Body, Own};
 pub(super) use closed::closed;
 pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
 pub(super) use fields::{Fields, StreamOptions, at_least};
