@@ -100,7 +100,10 @@ impl Next {
             probability,
             said: active
                 .iter()
-                .map(|&(member, own)| has(&ensemble.maps()[member], id).then(|| own[id.0 as usize]))
+                .map(|&(member, own)| {
+                    let given = own[id.0 as usize];
+                    (given > 0.0 || has(&ensemble.maps()[member], id)).then_some(given)
+                })
                 .collect(),
         };
         Self { members, mix: top(&outlook.mix, count).into_iter().map(mixed).collect() }

@@ -32,7 +32,7 @@ fn the_default_ensemble_is_the_duet() {
     assert_eq!(config.default_model, "duet");
     let members: Vec<_> =
         config.ensembles[0].members.iter().map(|m| (m.model.as_str(), m.weight)).collect();
-    assert_eq!(members, [("smollm2-135m-instruct", 0.4), ("qwen2.5-coder-0.5b-instruct", 0.6)]);
+    assert_eq!(members, [("smollm2-135m-instruct", 0.2), ("qwen2.5-coder-0.5b-instruct", 0.8)]);
 }
 
 const FULL: &str = r#"

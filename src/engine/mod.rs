@@ -179,7 +179,7 @@ impl Generate for Engine {
         let StopConditions { min_tokens, ignore_end, .. } = request.stop;
         sequence.at_least(if ignore_end { usize::MAX } else { min_tokens });
         let mut output = Output::new(request.stop.strings);
-        if request.constraint.is_none() && opens_with_space(ensemble, &request.prompt, &sequence) {
+        if sequence.drops_space() {
             output = output.without_space_before();
         }
         let max_tokens = request.stop.max_tokens.unwrap_or(usize::MAX);
@@ -214,12 +214,6 @@ impl Generate for Engine {
         let prompts = prompts(ensemble, prompt, ensemble.fusion())?;
         Ok(prompts.tokens.iter().map(Vec::len).max().unwrap_or(0))
     }
-}
-
-/// Whether some member begins an answer with a space that it sees before every word.
-fn opens_with_space(ensemble: &Ensemble, prompt: &Prompt, sequence: &Sequence) -> bool {
-    let mut members = sequence.members().map(|member| &ensemble.members()[member].tokenizer);
-    matches!(prompt, Prompt::Chat { .. }) && members.any(|tokenizer| tokenizer.has_dummy_space())
 }
 
 /// A prompt in each member's own tokens.

@@ -13,6 +13,19 @@ pub struct Agreement {
 }
 
 impl Agreement {
+    /// Of one step, from what each member gave the piece; nothing of fewer than two members.
+    pub fn of(given: impl IntoIterator<Item = f32>) -> Self {
+        let mut members = 0;
+        let range = |(least, most): (f32, f32), p: f32| (least.min(p), most.max(p));
+        let counted = given.into_iter().inspect(|_| members += 1);
+        let (least, most) = counted.fold((f32::INFINITY, 0.0), range);
+        if members < 2 {
+            return Self::default();
+        }
+        let near = f64::from(1.0 - (most - least)).clamp(0.0, 1.0);
+        Self { steps: 1, millionths: (near * 1e6).round() as u64 }
+    }
+
     /// From 0 to 1; `None` of no steps.
     pub fn rate(self) -> Option<f64> {
         let sum = self.millionths as f64 / 1e6;
@@ -30,13 +43,15 @@ impl std::ops::AddAssign for Agreement {
 impl Ensemble {
     /// What the step that has just chosen a piece adds; nothing where one member decided.
     pub(super) fn agreement_on(&self, sequence: &Sequence, id: UnionId) -> Agreement {
-        let several = sequence.turn == Turn::Everyone && sequence.fusion.active().nth(1).is_some();
-        if !several {
+        if sequence.turn != Turn::Everyone {
             return Agreement::default();
         }
         let given = |member: usize| {
             let (tokenizer, probs) =
                 (&self.members[member].tokenizer, &sequence.states[member].probs);
+            if sequence.opening {
+                return self.map(sequence, member).mass_of(probs, id);
+            }
             match self.tokens(member)[id.0 as usize] {
                 Some(token) => probs[token.0 as usize],
                 None if id == self.union().end() => {
@@ -45,9 +60,6 @@ impl Ensemble {
                 None => 0.0,
             }
         };
-        let range = |(least, most): (f32, f32), p: f32| (least.min(p), most.max(p));
-        let (least, most) = sequence.fusion.active().map(given).fold((f32::INFINITY, 0.0), range);
-        let near = f64::from(1.0 - (most - least)).clamp(0.0, 1.0);
-        Agreement { steps: 1, millionths: (near * 1e6).round() as u64 }
+        Agreement::of(sequence.fusion.active().map(given))
     }
 }

@@ -58,7 +58,10 @@ impl Ahead {
             return (cache, &self.path[..common]);
         }
         if shared(self.aside.tokens(), target) < held {
-            self.aside = cache.beginning(held);
+            // Where there is no memory for a copy it is read again.
+            if let Ok(copy) = cache.beginning(held) {
+                self.aside = copy;
+            }
         }
         (&mut self.aside, target)
     }

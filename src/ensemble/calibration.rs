@@ -18,7 +18,7 @@ impl Ensemble {
     pub(super) fn calibrated(&self, sequence: &Sequence, id: UnionId) -> Vec<Vec<f32>> {
         let mut raised = Vec::new();
         let mut of_member = |member: usize| {
-            let (map, probs) = (&self.maps[member], &sequence.states[member].probs);
+            let (map, probs) = (self.map(sequence, member), &sequence.states[member].probs);
             // What has no mass has none at any temperature, where `powers` leaves a trace.
             let has_mass = map.mass_of(probs, id) > 0.0;
             let mut at = |factor: f32| {

@@ -12,10 +12,7 @@
 //! - Above 1 there is no gate.
 //! - In between the text is re-tokenized for all, the primary too, as without a gate.
 
-use super::{
-    Ensemble, Sequence,
-    mix::{Mixture, Voice},
-};
+use super::{Ensemble, Sequence, mix::Mixture};
 use crate::model::Pool;
 
 /// Who chooses a sequence's next piece.
@@ -67,8 +64,7 @@ impl Ensemble {
         if sequence.turn != Turn::Open || !sequence.states[primary].ready {
             return false;
         }
-        let probs = &sequence.states[primary].probs;
-        let top = mixture.top(Voice { probs, map: &self.maps[primary], weight: 1.0 }, pool);
+        let top = mixture.top(self.voice(sequence, primary), pool);
         let mut allowed =
             |id| sequence.matching.as_mut().is_none_or(|matching| matching.allows(id));
         let sure = top.is_some_and(|(id, mass)| f64::from(mass) >= threshold && allowed(id));

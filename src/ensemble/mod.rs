@@ -25,6 +25,7 @@ mod fusion;
 mod gate;
 mod load;
 mod mix;
+mod opening;
 mod outlook;
 mod perplexity;
 mod pieces;
@@ -135,6 +136,8 @@ pub struct Ensemble {
     union: UnionVocab,
     /// Each member's token for each piece but `End`, made when it is first needed.
     tokens: Vec<OnceLock<Vec<Option<TokenId>>>>,
+    /// Each member's map at the first piece of an answer, likewise.
+    openings: Vec<OnceLock<VocabMap>>,
     /// What requests start from.
     fusion: Fusion,
     grammars: OnceLock<Grammars>,
@@ -156,8 +159,9 @@ impl Ensemble {
     /// `members` are as [`weighted`] gives them, and `maps` are theirs.
     fn with_union(members: Vec<Member>, union: UnionVocab, maps: Vec<VocabMap>) -> Self {
         let tokens = members.iter().map(|_| OnceLock::new()).collect();
+        let openings = members.iter().map(|_| OnceLock::new()).collect();
         let fusion = Fusion::of(&members, &Settings::default());
-        Self { members, maps, union, tokens, fusion, grammars: OnceLock::new() }
+        Self { members, maps, union, tokens, openings, fusion, grammars: OnceLock::new() }
     }
 
     /// The ensemble, set to fuse in another way.
@@ -236,7 +240,7 @@ impl Ensemble {
         let tokens = self.members.iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
         let said = conversation.messages.iter().rev().find(|message| message.role == Role::User);
         let said = said.map_or_else(Vec::new, |message| message.content.clone().into_bytes());
-        Ok(Prompts { tokens, fusion, said, passed: Vec::new(), scored: Vec::new() })
+        Ok(Prompts { answer: true, said, ..Prompts::new(tokens, fusion) })
     }
 
     /// The compiler of constraints over this union, built when it is first needed.

@@ -39,7 +39,8 @@ impl Ensemble {
         let own = |member: usize| {
             sequence.fusion.is_active(member).then(|| {
                 let mut own = vec![0.0; self.union().size()];
-                self.maps[member].project_into(&sequence.states[member].probs, 1.0, &mut own);
+                let probs = &sequence.states[member].probs;
+                self.map(sequence, member).project_into(probs, 1.0, &mut own);
                 own
             })
         };

@@ -78,16 +78,15 @@ impl Ensemble {
             end <= from
         };
         let (passed, scored) = pieces.split_at(pieces.iter().take_while(is_before).count());
-        // A weight that follows the prompt would follow what it is to score.
-        let said = Vec::new();
-        Ok(Prompts { tokens, fusion, said, passed: passed.to_vec(), scored: scored.to_vec() })
+        // A weight that follows the prompt would follow what it is to score: nothing was said.
+        let prompts = Prompts::new(tokens, fusion);
+        Ok(Prompts { passed: passed.to_vec(), scored: scored.to_vec(), ..prompts })
     }
 
     /// A text as each member's own tokens, to be continued.
     pub fn text_prompts(&self, text: impl AsRef<[u8]>, fusion: Fusion) -> Prompts {
         let prompt = |member: &Member| member.tokenizer.prompt(text.as_ref());
         let tokens = self.members.iter().map(prompt).collect();
-        let said = text.as_ref().to_vec();
-        Prompts { tokens, fusion, said, passed: Vec::new(), scored: Vec::new() }
+        Prompts { said: text.as_ref().to_vec(), ..Prompts::new(tokens, fusion) }
     }
 }

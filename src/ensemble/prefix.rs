@@ -86,7 +86,8 @@ pub(super) fn start(
     if coming.is_some_and(|coming| coming >= SHORTEST && coming > length) {
         Start::Wait
     } else if length >= SHORTEST {
-        Start::From(cache.beginning(length))
+        // Where there is no memory for a copy, what is kept may be given up before it is read.
+        cache.beginning(length).map_or(Start::Alone, Start::From)
     } else {
         Start::Alone
     }

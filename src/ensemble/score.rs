@@ -114,7 +114,7 @@ impl Ensemble {
                 Turn::Primary => f32::from(u8::from(member == sequence.fusion.primary)),
                 Turn::Open | Turn::Everyone => weights[member],
             };
-            let given = || self.maps[member].mass_of(&sequence.states[member].probs, id);
+            let given = || self.map(sequence, member).mass_of(&sequence.states[member].probs, id);
             Vote { weight, probability: (weight > 0.0).then(given) }
         };
         let members = if wanted.members { 0..self.members.len() } else { 0..0 };

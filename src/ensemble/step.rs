@@ -373,8 +373,9 @@ impl Ensemble {
     }
 
     /// One member alone.
-    fn voice<'a>(&'a self, sequence: &'a Sequence, member: usize) -> Voice<'a> {
-        Voice { probs: &sequence.states[member].probs, map: &self.maps[member], weight: 1.0 }
+    pub(super) fn voice<'a>(&'a self, sequence: &'a Sequence, member: usize) -> Voice<'a> {
+        let (probs, map) = (&sequence.states[member].probs, self.map(sequence, member));
+        Voice { probs, map, weight: 1.0 }
     }
 
     /// Takes pieces into every member's text; `End` has no bytes.
@@ -382,6 +383,10 @@ impl Ensemble {
         let bytes = self.spelt(ids);
         if bytes.is_empty() {
             return;
+        }
+        if std::mem::take(&mut sequence.opening) {
+            self.open(sequence, &bytes);
+            return sequence.next_turn();
         }
         sequence.text.extend_from_slice(&bytes);
         let Sequence { states, fusion, as_tokens, .. } = sequence;

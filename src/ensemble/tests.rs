@@ -20,6 +20,7 @@ use std::{
 mod calibration;
 mod failures;
 mod gates;
+mod opening;
 mod reading;
 mod rules;
 mod weights;

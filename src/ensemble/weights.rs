@@ -190,18 +190,22 @@ impl Sequence {
 
     /// What each has needed for the text so far, older segments fading.
     fn text_bits(&self, active: &[usize]) -> Vec<f64> {
-        let starts = |member: usize| self.states[member].text.starts();
-        let is_border =
-            |at: &usize| active.iter().all(|&member| starts(member).binary_search(at).is_ok());
-        let borders: Vec<usize> = starts(active[0]).iter().copied().filter(is_border).collect();
+        let starts = |member: usize| self.states[member].starts();
+        let is_start = |member: usize, at: &usize| {
+            let (own_space, text) = (self.states[member].own_space, &self.states[member].text);
+            text.starts().binary_search_by_key(at, |start| start.saturating_sub(own_space)).is_ok()
+        };
+        let is_border = |at: &usize| active.iter().all(|&member| is_start(member, at));
+        let mut borders: Vec<usize> = starts(active[0]).filter(is_border).collect();
+        borders.dedup();
         let faded = |&member: &usize| {
             let MemberState { prompt, scores, .. } = &self.states[member];
-            let starts = starts(member).iter().skip(scores.start() - prompt);
+            let starts = starts(member).skip(scores.start() - prompt);
             let mut left = starts.zip(&scores.bits).peekable();
             let mut sum = 0.0;
             for end in borders.iter().skip(1).copied().chain([usize::MAX]) {
                 sum *= DECAY;
-                while let Some((_, bits)) = left.next_if(|(start, _)| **start < end) {
+                while let Some((_, bits)) = left.next_if(|(start, _)| *start < end) {
                     sum += bits;
                 }
             }

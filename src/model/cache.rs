@@ -151,21 +151,28 @@ impl KvCache {
 
     /// A copy of the first `tokens` tokens' keys and values, to go on from with another text.
     ///
+    /// # Errors
+    /// If there is not so much memory.
+    ///
     /// # Panics
     /// If it holds fewer.
-    pub fn beginning(&self, tokens: usize) -> Self {
+    pub fn beginning(&self, tokens: usize) -> Result<Self, ModelError> {
+        let (keys, values) = (tokens.next_multiple_of(BLOCK) * self.width, tokens * self.width);
+        let bytes = |layer: &Layer| layer.keys.bytes_of(keys) + layer.values.bytes_of(values);
+        let mut lease = self.lease.another();
+        lease.grow(self.layers.iter().map(bytes).sum::<usize>() as u64)?;
         let copy = |layer: usize| {
             let (keys, values) = self.read(layer, tokens);
-            Layer { keys: Store::copy(keys), values: Store::copy(values) }
+            Ok(Layer { keys: Store::copy(keys)?, values: Store::copy(values)? })
         };
-        Self {
+        Ok(Self {
             tokens: self.tokens[..tokens].to_vec(),
-            layers: (0..self.layers.len()).map(copy).collect(),
+            layers: (0..self.layers.len()).map(copy).collect::<Result<_, ModelError>>()?,
             device_layers: self.device_layers.clone(),
             width: self.width,
             capacity: self.capacity,
-            lease: self.lease.clone(),
-        }
+            lease,
+        })
     }
 
     /// The cache, whose memory is of the room that `lease` is of.
@@ -236,13 +243,13 @@ struct Place {
 }
 
 impl Store {
-    fn copy(numbers: Numbers<'_>) -> Self {
-        match numbers {
-            Numbers::F16(halves) => Store::F16(halves.to_vec()),
+    fn copy(numbers: Numbers<'_>) -> Result<Self, ModelError> {
+        Ok(match numbers {
+            Numbers::F16(halves) => Store::F16(copy(halves)?),
             Numbers::Q8 { integers, scales, group } => {
-                Store::Q8 { integers: integers.to_vec(), scales: scales.to_vec(), group }
+                Store::Q8 { integers: copy(integers)?, scales: copy(scales)?, group }
             }
-        }
+        })
     }
 
     fn len(&self) -> usize {
@@ -332,6 +339,12 @@ impl Store {
     }
 }
 
+fn copy<T: Copy + Default>(numbers: &[T]) -> Result<Vec<T>, ModelError> {
+    let mut copy = kernels::zeros(numbers.len())?;
+    copy.copy_from_slice(numbers);
+    Ok(copy)
+}
+
 fn reserve<T>(store: &mut Vec<T>, numbers: usize) -> Result<(), TryReserveError> {
     store.try_reserve_exact(numbers.saturating_sub(store.len()))
 }
@@ -356,6 +369,7 @@ fn narrow<'a>(numbers: &[f32], mut places: impl Iterator<Item = &'a mut u16>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Room;
 
     fn ids(ids: &[u32]) -> Vec<TokenId> {
         ids.iter().map(|&id| TokenId(id)).collect()
@@ -389,7 +403,7 @@ mod tests {
             };
             (0..200).for_each(|position| write(&mut cache, position, 1.0));
             (70..130).for_each(|position| write(&mut cache, position, 100.0));
-            let copy = cache.beginning(0);
+            let copy = cache.beginning(0).unwrap();
             assert_eq!(copy.bytes(), 0);
             let (kept_keys, kept_values) = cache.read(1, 130);
             let [mut keys, mut values] = [144 * 6, 130 * 6].map(|length| vec![0.0; length]);
@@ -417,6 +431,23 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_takes_memory_and_is_refused_where_there_is_none() {
+        let room = |bytes| Lease::new(&Room::new(Some(bytes)));
+        let whole = 2 * (48 + 40) * 6 * 2;
+        for (limit, fits) in [(2 * whole, true), (2 * whole - 1, false)] {
+            let mut cache = KvCache::new(&LAYOUT, KvFormat::F16).within(&room(limit));
+            cache.capacity = 40;
+            cache.make_room(40).unwrap();
+            for (position, layer) in (0..40).flat_map(|at| (0..2).map(move |layer| (at, layer))) {
+                cache.write(layer, position, &[0.5; 6], &[0.5; 6]);
+            }
+            cache.append(&[TokenId(1); 40]);
+            assert_eq!(cache.beginning(40).is_ok(), fits);
+            cache.beginning(20).unwrap();
+        }
+    }
+
+    #[test]
     fn eight_bits_take_little_more_than_half_of_sixteen() {
         let layout = Layout { layers: 3, width: 128, head_dim: 64, capacity: 64 };
         let bytes = |format| {
@@ -425,7 +456,7 @@ mod tests {
                 cache.write(layer, position, &[0.5; 128], &[0.5; 128]);
             }
             cache.append(&[TokenId(1); 32]);
-            assert_eq!(cache.beginning(32).bytes(), cache.bytes());
+            assert_eq!(cache.beginning(32).unwrap().bytes(), cache.bytes());
             cache.bytes()
         };
         assert_eq!(bytes(KvFormat::F16), 3 * 32 * 2 * 128 * 2);

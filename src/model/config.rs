@@ -75,6 +75,22 @@ impl Heads<'_> {
     }
 }
 
+/// A size that a file gives, if it can be one: not 0, and not far above any model's, so that
+/// products of two of them fit a `usize`.
+pub(super) fn size(value: u64) -> Option<usize> {
+    (1..=1 << 30).contains(&value).then_some(value as usize)
+}
+
+/// The base of the rotary frequencies, if it can be one.
+pub(super) fn rope_base(base: f64) -> Option<f64> {
+    (base.is_finite() && base > 1.0).then_some(base)
+}
+
+/// What frequencies are divided by, if they can be.
+pub(super) fn rope_factor(factor: f64) -> Option<f64> {
+    (factor.is_finite() && factor >= 1.0).then_some(factor)
+}
+
 /// Rotary position embedding (arXiv 2104.09864): a frequency for each pair of a head, divided by
 /// the scaling's divisor for it.
 pub(super) fn frequencies(base: f64, divisors: &[f64]) -> Vec<f64> {

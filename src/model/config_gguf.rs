@@ -2,7 +2,9 @@
 
 use super::{
     LoadError,
-    config::{Biases, Config, Heads, RopePairs, frequencies, unsupported},
+    config::{
+        Biases, Config, Heads, RopePairs, frequencies, rope_base, rope_factor, size, unsupported,
+    },
     kernels,
     tensors::matrix,
 };
@@ -87,11 +89,7 @@ impl Keys<'_> {
     fn positive(&self, key: &str) -> Result<usize, LoadError> {
         let name = self.name(key);
         let value = self.gguf.unsigned(&name)?;
-        // Far above any model, and products of two of them fit a `usize`.
-        if value == 0 || value > 1 << 30 {
-            return Err(self.refuse(&name, format!("{value}")));
-        }
-        Ok(value as usize)
+        size(value).ok_or_else(|| self.refuse(&name, format!("{value}")))
     }
 
     fn or(&self, key: &str, default: usize) -> Result<usize, LoadError> {
@@ -101,11 +99,7 @@ impl Keys<'_> {
     fn rope_base(&self) -> Result<f64, LoadError> {
         let name = self.name("rope.freq_base");
         let base = if self.gguf.has(&name) { self.gguf.float(&name)? } else { 10_000.0 };
-        if base.is_finite() && base > 1.0 {
-            Ok(f64::from(base))
-        } else {
-            Err(self.refuse(&name, format!("{base}")))
-        }
+        rope_base(base.into()).ok_or_else(|| self.refuse(&name, format!("{base}")))
     }
 
     /// What each pair's frequency is divided by.
@@ -115,10 +109,7 @@ impl Keys<'_> {
         let factor = match kind {
             "linear" => {
                 let value = self.gguf.float(&factor)?;
-                if !value.is_finite() || value < 1.0 {
-                    return Err(self.refuse(&factor, format!("{value}")));
-                }
-                f64::from(value)
+                rope_factor(value.into()).ok_or_else(|| self.refuse(&factor, format!("{value}")))?
             }
             "none" if self.gguf.has(&factor) => {
                 return Err(self.refuse(&factor, "a factor without a type".to_owned()));

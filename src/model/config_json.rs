@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use super::{
     LoadError,
-    config::{Biases, Config, Heads, RopePairs, frequencies, unsupported},
+    config::{
+        Biases, Config, Heads, RopePairs, frequencies, rope_base, rope_factor, size, unsupported,
+    },
 };
 
 pub(super) fn read(path: &Path, json: &Value) -> Result<Config, LoadError> {
@@ -159,11 +161,7 @@ impl<'a> Keys<'a> {
     fn rope_base(&self) -> Result<f64, LoadError> {
         let base = self.float(self.rope(), "rope_theta")?.or(self.float(self.json, "rope_theta")?);
         let base = base.unwrap_or(10_000.0);
-        if base.is_finite() && base > 1.0 {
-            Ok(base)
-        } else {
-            Err(self.refuse("rope_theta", format!("{base}")))
-        }
+        rope_base(base).ok_or_else(|| self.refuse("rope_theta", format!("{base}")))
     }
 
     /// What each pair's frequency is divided by.
@@ -193,17 +191,14 @@ impl<'a> Keys<'a> {
     /// A number of the scaling, which must be there and at least 1.
     fn scale(&self, key: &str) -> Result<f64, LoadError> {
         let value = self.float(self.rope(), key)?;
-        value.filter(|&value| value.is_finite() && value >= 1.0).ok_or_else(|| {
+        value.and_then(rope_factor).ok_or_else(|| {
             self.refuse(key, value.map_or("missing".to_owned(), |value| value.to_string()))
         })
     }
 
     fn positive(&self, key: &str) -> Result<usize, LoadError> {
-        match self.json[key].as_u64() {
-            // Far above any model, and products of two of them fit a `usize`.
-            Some(value @ 1..=0x4000_0000) => Ok(value as usize),
-            _ => Err(self.refuse(key, self.json[key].to_string())),
-        }
+        let value = self.json[key].as_u64().and_then(size);
+        value.ok_or_else(|| self.refuse(key, self.json[key].to_string()))
     }
 
     fn or(&self, key: &str, default: usize) -> Result<usize, LoadError> {

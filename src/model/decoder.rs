@@ -164,8 +164,7 @@ impl LanguageModel for Decoder {
             })?;
             row.logits.resize(wanted, 0.0);
         }
-        forward::forward(self, rows);
-        Ok(())
+        forward::forward(self, rows)
     }
 }
 

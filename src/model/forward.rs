@@ -1,10 +1,10 @@
 //! The forward pass: rows are cut into positions, positions go through the layers in tiles.
 
 use super::{
-    Row, Want,
-    config::RopePairs,
+    ModelError, Row, Want,
+    config::{Config, RopePairs},
     decoder::{Decoder, Layer, Linear},
-    kernels::{self, Activations, Attention, Product, Query},
+    kernels::{self, Activations, Attention, Product, Query, zeros},
     tensors::Matrix,
 };
 
@@ -19,12 +19,19 @@ const QUERIES: usize = 16;
 /// The most scores of one task, a megabyte, unless it has one position only.
 const SCORES: usize = 1 << 18;
 
-/// One position of one row, and the room it needs on its way through a layer.
-struct Position {
+/// One position of one row.
+#[derive(Clone, Copy)]
+struct Place {
     row: usize,
     /// In its sequence.
     index: usize,
+    /// Whether logits are asked for after it.
     wanted: bool,
+}
+
+/// A position, and the room it needs on its way through a layer.
+struct Position {
+    place: Place,
     /// Cosine and sine of each pair's angle.
     rotations: Vec<(f32, f32)>,
     hidden: Vec<f32>,
@@ -40,8 +47,11 @@ struct Position {
     gated: Activations,
 }
 
-/// Rows are checked and their logits have their final length.
-pub(super) fn forward(model: &Decoder, rows: &mut [Row<'_>]) {
+/// Rows are checked, their caches have room and their logits their final length.
+///
+/// # Errors
+/// If there is no memory for what is computed on the way. The caches hold whole tiles then.
+pub(super) fn forward(model: &Decoder, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
     let all: Vec<(usize, usize)> = rows
         .iter()
         .enumerate()
@@ -50,9 +60,9 @@ pub(super) fn forward(model: &Decoder, rows: &mut [Row<'_>]) {
     // The number of logits written, by row.
     let mut done = vec![0; rows.len()];
     for tile in all.chunks(TILE) {
-        let mut positions = model.embed(rows, tile);
+        let mut positions = model.embed(rows, tile)?;
         for (index, layer) in model.layers.iter().enumerate() {
-            model.attention(layer, index, rows, &mut positions);
+            model.attention(layer, index, rows, &mut positions)?;
             model.feed_forward(layer, &mut positions);
         }
         for &(row, at) in tile {
@@ -61,19 +71,41 @@ pub(super) fn forward(model: &Decoder, rows: &mut [Row<'_>]) {
         }
         model.logits(rows, &mut positions, &mut done);
     }
+    Ok(())
+}
+
+impl Position {
+    fn new(config: &Config, place: Place) -> Result<Self, ModelError> {
+        Ok(Self {
+            place,
+            rotations: zeros(config.frequencies.len())?,
+            hidden: zeros(config.width)?,
+            change: zeros(config.width)?,
+            normed: Activations::new(config.width)?,
+            query: zeros(config.q_width())?,
+            key: zeros(config.kv_width())?,
+            value: zeros(config.kv_width())?,
+            attended: Activations::new(config.q_width())?,
+            gate: zeros(config.hidden)?,
+            up: zeros(config.hidden)?,
+            gated: Activations::new(config.hidden)?,
+        })
+    }
 }
 
 impl Decoder {
-    fn embed(&self, rows: &[Row<'_>], tile: &[(usize, usize)]) -> Vec<Position> {
-        let config = &self.config;
-        let kv_width = config.kv_width();
+    fn embed(
+        &self,
+        rows: &[Row<'_>],
+        tile: &[(usize, usize)],
+    ) -> Result<Vec<Position>, ModelError> {
         let mut positions: Vec<Position> = tile
             .iter()
             .map(|&(row, at)| {
                 let Row { cache, tokens, want, .. } = &rows[row];
                 // The tokens of earlier tiles are in the cache already.
                 let first = tile.iter().find(|place| place.0 == row).map_or(at, |place| place.1);
-                Position {
+                let place = Place {
                     row,
                     index: cache.tokens().len() + at - first,
                     wanted: match want {
@@ -81,34 +113,22 @@ impl Decoder {
                         Want::Last => at + 1 == tokens.len(),
                         Want::All => true,
                     },
-                    rotations: Vec::new(),
-                    hidden: vec![0.0; config.width],
-                    change: vec![0.0; config.width],
-                    normed: Activations::new(config.width),
-                    query: vec![0.0; config.heads * config.head_dim],
-                    key: vec![0.0; kv_width],
-                    value: vec![0.0; kv_width],
-                    attended: Activations::new(config.heads * config.head_dim),
-                    gate: vec![0.0; config.hidden],
-                    up: vec![0.0; config.hidden],
-                    gated: Activations::new(config.hidden),
-                }
+                };
+                Position::new(&self.config, place)
             })
-            .collect();
+            .collect::<Result<_, _>>()?;
         self.pool.for_each(&mut positions, |n, position| {
             let (row, at) = tile[n];
             let token = rows[row].tokens[at].0 as usize;
             kernels::dequantize(self.embedding.weights(), token, &mut position.hidden);
-            let angle = |frequency: &f64| position.index as f64 * frequency;
-            position.rotations = self
-                .config
-                .frequencies
-                .iter()
-                .map(|frequency| angle(frequency).sin_cos())
-                .map(|(sin, cos)| (cos as f32, sin as f32))
-                .collect();
+            let angle = |frequency: &f64| position.place.index as f64 * frequency;
+            let frequencies = &self.config.frequencies;
+            for (rotation, frequency) in position.rotations.iter_mut().zip(frequencies) {
+                let (sin, cos) = angle(frequency).sin_cos();
+                *rotation = (cos as f32, sin as f32);
+            }
         });
-        positions
+        Ok(positions)
     }
 
     fn attention(
@@ -117,7 +137,7 @@ impl Decoder {
         index: usize,
         rows: &mut [Row<'_>],
         positions: &mut Vec<Position>,
-    ) {
+    ) -> Result<(), ModelError> {
         let (isa, eps) = (self.isa, self.config.norm_eps);
         self.pool.for_each(positions, |_, p| {
             kernels::norm_and_quantize(isa, &p.hidden, &layer.attention_norm, eps, &mut p.normed);
@@ -138,16 +158,17 @@ impl Decoder {
         kernels::multiply(&self.pool, isa, &inputs, products);
         self.pool.for_each(positions, |_, p| self.place(layer, p));
         for p in positions.iter() {
-            rows[p.row].cache.write(index, p.index, &p.key, &p.value);
+            rows[p.place.row].cache.write(index, p.place.index, &p.key, &p.value);
         }
         if index + 1 == self.layers.len() {
             // Past the last keys and values only positions with logits matter.
-            positions.retain(|p| p.wanted);
+            positions.retain(|p| p.place.wanted);
         }
-        self.attend(index, rows, positions);
+        self.attend(index, rows, positions)?;
         self.pool.for_each(positions, |_, p| kernels::quantize(isa, &mut p.attended));
         self.product_of(&layer.attention_output, positions, |p| (&p.attended, &mut p.change));
         self.pool.for_each(positions, |_, p| kernels::add(isa, &mut p.hidden, &p.change));
+        Ok(())
     }
 
     /// Biases, norms of the heads, and the rotation that tells queries and keys their position.
@@ -174,13 +195,18 @@ impl Decoder {
     }
 
     /// Positions of one sequence share a pass over its keys and values.
-    fn attend(&self, layer: usize, rows: &[Row<'_>], positions: &mut [Position]) {
+    fn attend(
+        &self,
+        layer: usize,
+        rows: &[Row<'_>],
+        positions: &mut [Position],
+    ) -> Result<(), ModelError> {
         let head_dim = self.config.head_dim;
         let group = self.config.heads / self.config.kv_heads * head_dim;
         let mut tasks: Vec<Attention<'_>> = Vec::new();
-        for of_row in positions.chunk_by_mut(|a, b| a.row == b.row) {
-            let cache = &*rows[of_row[0].row].cache;
-            let seen = of_row.iter().map(|p| p.index + 1).max().unwrap_or(0);
+        for of_row in positions.chunk_by_mut(|a, b| a.place.row == b.place.row) {
+            let cache = &*rows[of_row[0].place.row].cache;
+            let seen = of_row.iter().map(|p| p.place.index + 1).max().unwrap_or(0);
             let (keys, values) = cache.read(layer, seen);
             let most = SCORES / (seen * group / head_dim);
             for together in of_row.chunks_mut(most.clamp(1, QUERIES)) {
@@ -192,16 +218,18 @@ impl Decoder {
                     width: self.config.kv_width(),
                     offset: head * head_dim,
                     head_dim,
+                    failed: None,
                 }));
                 for p in together {
                     let groups = p.query.chunks(group).zip(p.attended.values.chunks_mut(group));
                     for ((heads, out), task) in groups.zip(&mut tasks[first..]) {
-                        task.queries.push(Query { heads, out, visible: p.index + 1 });
+                        task.queries.push(Query { heads, out, visible: p.place.index + 1 });
                     }
                 }
             }
         }
         self.pool.for_each(&mut tasks, |_, task| kernels::attend(self.isa, task));
+        tasks.into_iter().find_map(|task| task.failed).map_or(Ok(()), Err)
     }
 
     fn feed_forward(&self, layer: &Layer, positions: &mut [Position]) {
@@ -255,7 +283,7 @@ impl Decoder {
         });
         let mut outputs = Vec::new();
         for (index, (row, done)) in rows.iter_mut().zip(done).enumerate() {
-            let count = positions.iter().filter(|p| p.row == index).count();
+            let count = positions.iter().filter(|p| p.place.row == index).count();
             outputs.extend(row.logits.chunks_exact_mut(matrix.rows()).skip(*done).take(count));
             *done += count;
         }
@@ -275,5 +303,35 @@ fn rotate(head: &mut [f32], rotations: &[(f32, f32)], pairs: RopePairs) {
             RopePairs::Halves => (pair, pair + head.len() / 2),
         };
         (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::Biases;
+
+    #[test]
+    fn a_position_that_memory_cannot_hold_is_an_error_and_not_the_end_of_the_process() {
+        let config = Config {
+            layers: 1,
+            width: 8,
+            hidden: 1 << 58,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 4,
+            context_length: 8,
+            norm_eps: 1e-5,
+            rope_pairs: RopePairs::Halves,
+            frequencies: vec![1.0; 2],
+            biases: Biases::default(),
+            head_norms: false,
+        };
+        let new = |config: &Config| Position::new(config, Place { row: 0, index: 0, wanted: true });
+        let refused = new(&config).err();
+        assert!(
+            matches!(refused, Some(ModelError::OutOfMemory { wanted, .. }) if wanted == 1 << 60)
+        );
+        assert!(new(&Config { hidden: 16, ..config }).is_ok());
     }
 }

@@ -80,8 +80,8 @@ pub enum ModelError {
     )]
     ForeignCache { expected: (usize, usize), found: (usize, usize) },
     #[error(
-        "it needs {wanted} more bytes for keys and values or weights, and {left} are left; ask for \
-         less at once, or raise `engine.memory_limit_mb`"
+        "it needs {wanted} more bytes of memory, and {left} are left; ask for less at once, or raise \
+         `engine.memory_limit_mb`"
     )]
     OutOfMemory { wanted: u64, left: u64 },
     #[error("its weights cannot be loaded: {reason}")]

@@ -14,8 +14,8 @@
 //!
 //! The space that some `SentencePiece` models see before a prompt ([`DummySpace`]) is in the ids of
 //! [`Tokenizer::prompt`] and [`Tokenizer::chat`] and in nothing else: a text that is generated
-//! begins with the bytes of its first token. Where such a model answers that is a space, which the
-//! engine does not show.
+//! begins with the bytes of its first token. Where such a model answers that is a space; it is not
+//! shown, and what members of several vocabularies make of it is the ensemble's to say.
 
 use std::{path::Path, time::SystemTime};
 

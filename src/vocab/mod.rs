@@ -105,6 +105,16 @@ impl VocabMap {
         Self { nowhere, by_piece: ByPiece::new(&to_union, size), to_union, size }
     }
 
+    /// The map with `other` pieces in the place of those it has, where `other` gives some.
+    #[must_use]
+    pub fn with(&self, other: impl Fn(UnionId) -> Option<UnionId>) -> Self {
+        let moved = |&id: &u32| match id {
+            NOWHERE => NOWHERE,
+            id => other(UnionId(id)).map_or(id, |other| other.0),
+        };
+        Self::new(self.to_union.iter().map(moved).collect(), self.size)
+    }
+
     /// The number of the member's logits that this map covers.
     pub fn len(&self) -> usize {
         self.to_union.len()

@@ -127,7 +127,7 @@ fn calls_batches_copies_and_rollbacks_matter_to_rounding_only() {
 
         let mut cache = model.new_cache();
         assert!(forward(model, &mut cache, &text[..68], Want::Nothing).is_empty());
-        let mut begun = cache.beginning(50);
+        let mut begun = cache.beginning(50).unwrap();
         forward(model, &mut cache, &tokens(45, 5, vocab), Want::Nothing);
         let mut copy = cache.clone();
         for (cache, held) in [(&mut cache, 68), (&mut begun, 50), (&mut copy, 68)] {

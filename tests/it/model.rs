@@ -274,7 +274,7 @@ fn assert_cuts_do_not_matter_to(alone: &Decoder, model: &Decoder, count: usize) 
     let half = count / 2;
     assert!(forward(model, &mut cache, &text[..half], Want::Nothing).is_empty());
     forward(model, &mut cache, &tokens(count / 3, 5, vocab), Want::Nothing);
-    let mut beginning = cache.beginning(half);
+    let mut beginning = cache.beginning(half).unwrap();
     for cache in [&mut cache, &mut beginning] {
         let rest = cache.sync(&text);
         assert_eq!(rest, &text[half..]);

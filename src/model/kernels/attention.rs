@@ -1,8 +1,11 @@
 //! Causal attention of some positions of one sequence, for the query heads that share one
 //! key-value head.
 
-use super::{elementwise::exp, kept::Numbers};
-use crate::isa::{sum_lanes, versions};
+use super::{activations::zeros, elementwise::exp, kept::Numbers};
+use crate::{
+    isa::{sum_lanes, versions},
+    model::ModelError,
+};
 
 /// Positions whose keys are kept together: number by number, each of all of them.
 pub(crate) const BLOCK: usize = 16;
@@ -24,6 +27,8 @@ pub(crate) struct Attention<'a> {
     /// Where in the width the group's head begins.
     pub(crate) offset: usize,
     pub(crate) head_dim: usize,
+    /// Why nothing was done: there was no memory for the scores.
+    pub(crate) failed: Option<ModelError>,
 }
 
 /// One position's share.
@@ -40,14 +45,20 @@ versions! {
     /// `softmax(q K / sqrt(d)) V`, positions in order; depends on nothing else, other queries
     /// least of all.
     fn attend(task: &mut Attention<'_>) {
-        let Attention { queries, keys, values, width, offset, head_dim } = task;
+        let Attention { queries, keys, values, width, offset, head_dim, failed } = task;
         let (width, offset, head_dim) = (*width, *offset, *head_dim);
         let seen = queries.iter().map(|query| query.visible).max().unwrap_or(0);
         let room = seen.next_multiple_of(BLOCK);
         let heads = queries[0].heads.len() / head_dim;
         let scale = 1.0 / (head_dim as f32).sqrt();
         // Of each head of each query; in the last blocks also of positions it does not see.
-        let mut scores = vec![0.0; queries.len() * heads * room];
+        let mut scores = match zeros(queries.len() * heads * room) {
+            Ok(scores) => scores,
+            Err(error) => {
+                *failed = Some(error);
+                return;
+            }
+        };
         let mut wide = vec![0.0; BLOCK * head_dim];
         for from in (0..seen).step_by(BLOCK) {
             keys.widen::<BLOCK>(from * width + BLOCK * offset, &mut wide);
@@ -262,7 +273,11 @@ mod tests {
             while !all.is_empty() {
                 let queries = all.drain(..tile.min(all.len())).collect();
                 let (keys, values) = (keys.numbers(q8), values.numbers(q8));
-                attend(isa, &mut Attention { queries, keys, values, width, offset, head_dim });
+                let failed = None;
+                attend(
+                    isa,
+                    &mut Attention { queries, keys, values, width, offset, head_dim, failed },
+                );
             }
             outs
         };
@@ -294,6 +309,25 @@ mod tests {
                 assert!((f64::from(outs[at][h * head_dim + d]) - mean).abs() < 1e-5);
             }
         }
+    }
+
+    #[test]
+    fn scores_that_memory_cannot_hold_are_an_error() {
+        let (heads, mut out) = ([1.0; 8], [2.0; 8]);
+        let mut task = Attention {
+            queries: vec![Query { heads: &heads, out: &mut out, visible: 1 << 58 }],
+            keys: Numbers::F16(&[]),
+            values: Numbers::F16(&[]),
+            width: 8,
+            offset: 0,
+            head_dim: 8,
+            failed: None,
+        };
+        attend(Isa::best(), &mut task);
+        assert!(
+            matches!(task.failed, Some(ModelError::OutOfMemory { wanted, .. }) if wanted == 1 << 60)
+        );
+        assert_eq!(out, [2.0; 8]);
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
     fn a_normalised_vector_has_mean_square_one() {
         for length in [1, 15, 16, 33, 576] {
             let x: Vec<f32> = (0..length).map(|i| (i as f32 * 0.7).sin() * 40.0 + 1.0).collect();
-            let mut out = Activations::new(length);
+            let mut out = Activations::new(length).unwrap();
             norm_and_quantize(Isa::best(), &x, &vec![2.0; length], 0.0, &mut out);
             let out = out.values;
             let square: f32 = out.iter().map(|y| y * y).sum::<f32>() / length as f32;
@@ -131,7 +131,7 @@ mod tests {
     fn the_gate_is_swish_times_up() {
         let gate: Vec<f32> = (0..64).map(|i| i as f32 - 31.5).collect();
         let up: Vec<f32> = (0..64).map(|i| 0.1 * i as f32 - 2.0).collect();
-        let mut out = Activations::new(64);
+        let mut out = Activations::new(64).unwrap();
         gate_and_quantize(Isa::best(), &gate, &up, &mut out);
         for i in 0..64 {
             let (g, u) = (f64::from(gate[i]), f64::from(up[i]));
@@ -147,7 +147,8 @@ mod tests {
                 (0..length).map(|i| (i as f32 * 0.61 + from).sin() * 9.0).collect()
             };
             let all = |isa: Isa| -> Vec<u32> {
-                let (mut normed, mut gated) = (Activations::new(length), Activations::new(length));
+                let (mut normed, mut gated) =
+                    (Activations::new(length).unwrap(), Activations::new(length).unwrap());
                 let mut sum = wave(2.0);
                 norm_and_quantize(isa, &wave(0.0), &wave(1.0), 1e-5, &mut normed);
                 gate_and_quantize(isa, &wave(3.0), &wave(4.0), &mut gated);

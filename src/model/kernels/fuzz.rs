@@ -84,7 +84,7 @@ fn weights_of(dtype: Dtype, count: usize, numbers: Numbers, rng: &mut Pcg32) -> 
 }
 
 fn input(cols: usize, numbers: Numbers, rng: &mut Pcg32) -> Activations {
-    let mut x = Activations::new(cols);
+    let mut x = Activations::new(cols).unwrap();
     x.values.fill_with(|| numbers.float(rng));
     x.quantize();
     x
@@ -246,7 +246,8 @@ impl Heads {
             let Self { keys, values, width, offset, head_dim, .. } = self;
             let (width, offset, head_dim) = (*width, *offset, *head_dim);
             let (keys, values) = (kept::Numbers::F16(keys), kept::Numbers::F16(values));
-            attend(isa, &mut Attention { queries, keys, values, width, offset, head_dim });
+            let failed = None;
+            attend(isa, &mut Attention { queries, keys, values, width, offset, head_dim, failed });
         }
         outs
     }
@@ -314,7 +315,8 @@ fn what_lies_between_products_is_the_same_bits_for_any_length_and_magnitude() {
         let mut vector = || -> Vec<f32> { (0..length).map(|_| numbers.float(&mut rng)).collect() };
         let (x, weight, gate, up, logits) = (vector(), vector(), vector(), vector(), vector());
         let all = |isa: Isa| -> (Vec<u32>, bool) {
-            let (mut normed, mut gated) = (Activations::new(length), Activations::new(length));
+            let (mut normed, mut gated) =
+                (Activations::new(length).unwrap(), Activations::new(length).unwrap());
             norm_and_quantize(isa, &x, &weight, 1e-5, &mut normed);
             gate_and_quantize(isa, &gate, &up, &mut gated);
             let mut sum = x.clone();

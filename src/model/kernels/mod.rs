@@ -34,7 +34,7 @@ mod simd;
 mod softmax;
 mod weights;
 
-pub(super) use activations::Activations;
+pub(super) use activations::{Activations, zeros};
 pub(super) use attention::{Attention, BLOCK, Query, attend};
 pub(super) use elementwise::{add, gate_and_quantize, norm, norm_and_quantize, quantize};
 pub(super) use kept::{Numbers, group, quantize_group};
@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn random_input(cols: usize, rng: &mut Pcg32) -> Activations {
-        let mut x = Activations::new(cols);
+        let mut x = Activations::new(cols).unwrap();
         for block in x.values.chunks_mut(32) {
             let magnitude = 10.0_f32.powi(rng.random_range(-5..=3));
             block.fill_with(|| magnitude * rng.random_range(-1.0..=1.0));
