@@ -298,12 +298,9 @@ impl From<StartError> for GenerateError {
                 Self::PromptTooLong { member, prompt_tokens, context_length }
             }
             StartError::UnknownPiece { id, size } => Self::UnknownPiece { id, size },
-            StartError::Unspellable { .. } | StartError::EndInside { .. } => {
-                Self::Prompt { reason: error.to_string() }
-            }
-            StartError::Empty { ref member } => {
-                Self::Template { member: member.clone(), reason: error.to_string() }
-            }
+            StartError::Unspellable { .. }
+            | StartError::EndInside { .. }
+            | StartError::Empty { .. } => Self::Prompt { reason: error.to_string() },
             StartError::Constraint(
                 ConstrainError::Schema { reason } | ConstrainError::DeadEnd { reason, .. },
             ) => Self::Constraint { reason },

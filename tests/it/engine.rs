@@ -471,8 +471,11 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
     let template = refused(&|wrong| wrong.prompt = say("b"));
     assert!(matches!(template, GenerateError::Template { .. }), "{template}");
     assert!(template.to_string().contains("no b"), "{template}");
-    let empty = refused(&|wrong| wrong.prompt = say(""));
-    assert!(matches!(empty, GenerateError::Template { .. }), "{empty}");
+    for prompt in [say(""), Prompt::Text(String::new())] {
+        let empty = refused(&|wrong| wrong.prompt = prompt.clone());
+        assert!(matches!(empty, GenerateError::Prompt { .. }), "{empty}");
+        assert!(empty.to_string().contains("the prompt is empty"), "{empty}");
+    }
     let long = refused(&|wrong| wrong.prompt = say(&"abc".repeat(150)));
     let member = "toy-1".to_owned();
     let (prompt_tokens, context_length) = (450, CONTEXT);

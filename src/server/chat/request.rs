@@ -1,23 +1,16 @@
 //! The request on the wire, and its check into a [`GenerateRequest`].
 
 use serde::Deserialize;
-use utoipa::{
-    PartialSchema, ToSchema,
-    openapi::{RefOr, Schema},
-};
+use utoipa::ToSchema;
 
 use super::message::WireMessage;
 use crate::{
     engine::{GenerateRequest, Logprobs, Prompt},
     server::{
         ApiError, App,
-        body::JsonBody,
         error::Names,
-        openapi::{both, both_parts},
         tools::{Toolbox, WireChoice, WireTool},
-        wire::{
-            Fields, ResponseFormat, Rest, StreamOptions, at_least, ignored, one, template_args,
-        },
+        wire::{Body, Own, ResponseFormat, Rest, StreamOptions, at_least, one, template_args},
     },
     tokenizer::chat::{Message, TemplateArgs},
 };
@@ -25,20 +18,19 @@ use crate::{
 /// As OpenAI's API has it.
 const MAX_TOP_LOGPROBS: usize = 20;
 
-/// The body of `POST /v1/chat/completions`. A field that is null is as one left out.
-pub(super) struct ChatRequest {
-    fields: Fields,
-    chat: ChatFields,
-}
+/// The body of `POST /v1/chat/completions`.
+pub(super) type ChatRequest = Body<ChatFields>;
 
 /// What completions do not have.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-struct ChatFields {
+pub(super) struct ChatFields {
     #[schema(value_type = Vec<WireMessage>, min_items = 1)]
     messages: Option<Vec<WireMessage>>,
     #[schema(minimum = 1)]
     max_completion_tokens: Option<i64>,
     response_format: Option<ResponseFormat>,
+    /// Of each token: natural logarithms, out of the fused distribution under the constraint, before
+    /// penalties and temperature.
     logprobs: Option<bool>,
     #[schema(minimum = 0, maximum = 20)]
     top_logprobs: Option<i64>,
@@ -64,16 +56,9 @@ pub(super) struct Question {
 }
 
 impl ChatRequest {
-    /// The request, and the names of the fields that nothing reads.
-    pub(super) fn parse(body: &JsonBody) -> Result<(Self, Vec<String>), ApiError> {
-        let request = Self { fields: body.parse()?, chat: body.parse()? };
-        let ignored = ignored(&[&request.fields.rest, &request.chat.rest])?;
-        Ok((request, ignored))
-    }
-
     /// The field that limits the answer's tokens, if one does.
     pub(super) fn budget(&self) -> Option<&'static str> {
-        let named = self.chat.max_completion_tokens.map(|_| "max_completion_tokens");
+        let named = self.own.max_completion_tokens.map(|_| "max_completion_tokens");
         named.or(self.fields.max_tokens.map(|_| "max_tokens"))
     }
 
@@ -81,10 +66,10 @@ impl ChatRequest {
     pub(super) fn check(self, app: &App) -> Result<Question, ApiError> {
         let mut names = Names::default();
         names.budget = self.budget().unwrap_or(names.budget);
-        let ChatFields { messages, response_format, tools, tool_choice, .. } = self.chat;
+        let ChatFields { messages, response_format, tools, tool_choice, .. } = self.own;
         let named = self.fields.max_tokens;
         let mut common = self.fields.check(app.sampling())?;
-        if let Some(most) = self.chat.max_completion_tokens {
+        if let Some(most) = self.own.max_completion_tokens {
             let most = at_least("max_completion_tokens", most, 1)?;
             if common.stop.max_tokens.is_some_and(|old| old != most) {
                 let old = common.stop.max_tokens.unwrap_or_default();
@@ -101,16 +86,16 @@ impl ChatRequest {
             let at = format!("tools[{index}]");
             tool.check(&at).map(|function| (format!("{at}.function"), function))
         });
-        let parallel = self.chat.parallel_tool_calls.unwrap_or(true);
+        let parallel = self.own.parallel_tool_calls.unwrap_or(true);
         let toolbox = Toolbox::check(functions.collect::<Result<_, _>>()?, tool_choice, parallel)?;
         let format = response_format.map_or(Ok(None), ResponseFormat::check)?;
         let format = one(common.constraint.take(), format.map(|it| ("response_format", it)))?;
         let forced = toolbox.calls.constraint().map(|constraint| ("tools", constraint));
         let (asked_by, constraint) = forced.or(format).unzip();
         names.constraint = asked_by.unwrap_or(names.constraint);
-        let logprobs = logprobs(self.chat.logprobs, self.chat.top_logprobs, common.attribution)?;
+        let logprobs = logprobs(self.own.logprobs, self.own.top_logprobs, common.attribution)?;
         let messages = check_messages(messages)?;
-        let template_args = template_args(self.chat.chat_template_kwargs)?;
+        let template_args = template_args(self.own.chat_template_kwargs)?;
         let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone(), template_args };
         Ok(Question {
             names,
@@ -149,14 +134,10 @@ fn check_messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, Ap
     numbered.map(|(index, message)| message.check(&format!("messages[{index}]"))).collect()
 }
 
-impl PartialSchema for ChatRequest {
-    fn schema() -> RefOr<Schema> {
-        both::<Fields, ChatFields>()
-    }
-}
+impl Own for ChatFields {
+    const NAME: &'static str = "ChatRequest";
 
-impl ToSchema for ChatRequest {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        both_parts::<Fields, ChatFields>(schemas);
+    fn rest(&self) -> &Rest {
+        &self.rest
     }
 }

@@ -1,19 +1,14 @@
 //! The request on the wire, and its check into a [`GenerateRequest`].
 
 use serde::Deserialize;
-use utoipa::{
-    PartialSchema, ToSchema,
-    openapi::{RefOr, Schema},
-};
+use utoipa::ToSchema;
 
 use crate::{
     engine::{GenerateRequest, Logprobs, Prompt, UnionId},
     server::{
         ApiError, App,
-        body::JsonBody,
         error::Names,
-        openapi::{both, both_parts},
-        wire::{Fields, Rest, StreamOptions, at_least, ignored},
+        wire::{Body, Own, Rest, StreamOptions, at_least},
     },
 };
 
@@ -24,19 +19,18 @@ const MAX_LOGPROBS: usize = 20;
 /// Prompts of one request.
 const MAX_PROMPTS: usize = 1024;
 
-/// The body of `POST /v1/completions`. A field that is null is as one left out.
-pub(super) struct CompletionRequest {
-    fields: Fields,
-    own: OwnFields,
-}
+/// The body of `POST /v1/completions`.
+pub(super) type CompletionRequest = Body<OwnFields>;
 
 /// What chats do not have.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[schema(as = CompletionFields)]
-struct OwnFields {
+pub(super) struct OwnFields {
     #[schema(value_type = WirePrompt)]
     prompt: Option<WirePrompt>,
     echo: Option<bool>,
+    /// Of each token: natural logarithms, out of the fused distribution under the constraint, before
+    /// penalties and temperature; with `echo` the prompt's too.
     #[schema(minimum = 0, maximum = 20)]
     logprobs: Option<i64>,
     #[serde(flatten)]
@@ -69,13 +63,6 @@ pub(super) struct Question {
 }
 
 impl CompletionRequest {
-    /// The request, and the names of the fields that nothing reads.
-    pub(super) fn parse(body: &JsonBody) -> Result<(Self, Vec<String>), ApiError> {
-        let request = Self { fields: body.parse()?, own: body.parse()? };
-        let ignored = ignored(&[&request.fields.rest, &request.own.rest])?;
-        Ok((request, ignored))
-    }
-
     /// Checks everything that can be checked without the models.
     pub(super) fn check(self, app: &App) -> Result<Question, ApiError> {
         let mut common = self.fields.check(app.sampling())?;
@@ -136,14 +123,10 @@ pub(super) fn texts(app: &App, model: &str, prompts: &[Prompt]) -> Result<Vec<St
     prompts.iter().map(text).collect()
 }
 
-impl PartialSchema for CompletionRequest {
-    fn schema() -> RefOr<Schema> {
-        both::<Fields, OwnFields>()
-    }
-}
+impl Own for OwnFields {
+    const NAME: &'static str = "CompletionRequest";
 
-impl ToSchema for CompletionRequest {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        both_parts::<Fields, OwnFields>(schemas);
+    fn rest(&self) -> &Rest {
+        &self.rest
     }
 }

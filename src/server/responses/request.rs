@@ -2,34 +2,27 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use utoipa::{
-    PartialSchema, ToSchema,
-    openapi::{RefOr, Schema},
-};
+use utoipa::ToSchema;
 
 use super::input::Input;
 use crate::{
     engine::{GenerateRequest, Prompt},
     server::{
         ApiError, App,
-        body::{JsonBody, from_value},
+        body::from_value,
         error::Names,
-        openapi::{both, both_parts},
         tools::{Toolbox, WireChoice, WireFunction},
-        wire::{Fields, Rest, any_object, at_least, ignored, one, schema_of, template_args},
+        wire::{Body, Own, Rest, any_object, at_least, one, schema_of, template_args},
     },
     tokenizer::chat::TemplateArgs,
 };
 
-/// The body of `POST /v1/responses`. A field that is null is as one left out.
-pub(super) struct ResponsesRequest {
-    fields: Fields,
-    own: OwnFields,
-}
+/// The body of `POST /v1/responses`.
+pub(super) type ResponsesRequest = Body<OwnFields>;
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[schema(as = ResponsesFields)]
-struct OwnFields {
+pub(super) struct OwnFields {
     #[schema(value_type = Input)]
     input: Option<Input>,
     instructions: Option<String>,
@@ -84,13 +77,6 @@ pub(super) struct Echo {
 }
 
 impl ResponsesRequest {
-    /// The request, and the names of the fields that nothing reads.
-    pub(super) fn parse(body: &JsonBody) -> Result<(Self, Vec<String>), ApiError> {
-        let request = Self { fields: body.parse()?, own: body.parse()? };
-        let ignored = ignored(&[&request.fields.rest, &request.own.rest])?;
-        Ok((request, ignored))
-    }
-
     /// Checks everything that can be checked without the models.
     pub(super) fn check(self, app: &App) -> Result<Question, ApiError> {
         let OwnFields { input, instructions, text, tools, tool_choice, .. } = self.own;
@@ -180,14 +166,10 @@ impl TextFormat {
     }
 }
 
-impl PartialSchema for ResponsesRequest {
-    fn schema() -> RefOr<Schema> {
-        both::<Fields, OwnFields>()
-    }
-}
+impl Own for OwnFields {
+    const NAME: &'static str = "ResponsesRequest";
 
-impl ToSchema for ResponsesRequest {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        both_parts::<Fields, OwnFields>(schemas);
+    fn rest(&self) -> &Rest {
+        &self.rest
     }
 }

@@ -49,6 +49,7 @@ pub(in crate::server) struct Fields {
     presence_penalty: Option<f64>,
     #[schema(exclusive_minimum = 0, maximum = 2)]
     repetition_penalty: Option<f64>,
+    /// By token ids of the union vocabulary, as `/tokenize` gives them.
     logit_bias: Option<BTreeMap<String, f64>>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,

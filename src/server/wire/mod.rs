@@ -1,5 +1,6 @@
 //! Pieces of the wire that several endpoints share: fields of requests, parts of answers.
 
+mod body;
 mod ensemble;
 mod fields;
 mod format;
@@ -16,6 +17,7 @@ use crate::{
     tokenizer::chat::{self, TemplateArgs},
 };
 
+pub(super) use body::{Body, Own};
 pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
 pub(super) use fields::{Fields, StreamOptions, at_least};
 pub(super) use format::{Asked, ResponseFormat, any_object, one, schema_of};
