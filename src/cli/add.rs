@@ -61,7 +61,7 @@ pub(super) fn run(config: &Config, files: &Files, args: &Args) -> anyhow::Result
             let path = path.with_context(|| format!("cannot find {}", args.model))?;
             let id = free(args.id.clone().map_or_else(|| name_of(&path), Ok)?)?;
             let card = Card::read(&path);
-            let card = card.with_context(|| format!("cannot add {}", path.display()))?;
+            let card = card.context("cannot add it")?;
             describe(&card, out)?;
             let measured = card.files.iter().map(|file| files.store.measure(file, bar));
             (id, Found { files: measured.collect::<Result<_, _>>()?, card })

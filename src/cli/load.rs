@@ -66,12 +66,7 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
         if wanted.iter().any(|known| known.name == *name) {
             continue;
         }
-        if !is_path(name) && store::find(&files.manifests, name).is_err() {
-            let ensembles = config.ensembles.iter().map(|ensemble| ensemble.name.as_str());
-            let models = files.manifests.iter().map(|manifest| manifest.id.as_str());
-            let known: Vec<_> = ensembles.chain(models).collect();
-            bail!("there is no ensemble or model `{name}`; there are: {}", known.join(", "));
-        }
+        check_is_model(name, config, &files)?;
         wanted.push(alone(name));
     }
     let default = with_members(config, &config.default_model);
@@ -121,10 +116,13 @@ pub(super) fn tokenizers(
     let mut ids: Vec<&str> = Vec::new();
     for name in names {
         let ensemble = config.ensembles.iter().find(|ensemble| ensemble.name == *name);
-        let members = ensemble.map_or_else(
-            || vec![*name],
-            |ensemble| ensemble.members.iter().map(|member| member.model.as_str()).collect(),
-        );
+        let members = match ensemble {
+            Some(ensemble) => ensemble.members.iter().map(|it| it.model.as_str()).collect(),
+            None => {
+                check_is_model(name, config, &files)?;
+                vec![*name]
+            }
+        };
         for id in members {
             if !ids.contains(&id) {
                 ids.push(id);
@@ -195,6 +193,16 @@ fn fetch(
         }
     }
     Ok(found)
+}
+
+fn check_is_model(name: &str, config: &Config, files: &Files) -> anyhow::Result<()> {
+    if is_path(name) || store::find(&files.manifests, name).is_ok() {
+        return Ok(());
+    }
+    let ensembles = config.ensembles.iter().map(|ensemble| ensemble.name.as_str());
+    let models = files.manifests.iter().map(|manifest| manifest.id.as_str());
+    let known: Vec<_> = ensembles.chain(models).collect();
+    bail!("there is no ensemble or model `{name}`; there are: {}", known.join(", "));
 }
 
 /// Where a model is, which may be its name.

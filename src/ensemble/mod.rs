@@ -11,6 +11,8 @@
 //! - Where the members have different tokenizers, a member's context is the canonical tokenization
 //!   of the text so far. Appended bytes can change its last few tokens; [`KvCache::sync`] rolls
 //!   back exactly those.
+//!   An answer's first word has a space before it in some vocabularies; what becomes of that, the
+//!   module `opening` says.
 //! - Where all members share one tokenizer, the piece is a token of each of them and is appended
 //!   as it is, canonical or not: one member, or n copies of one, then are that model, token by
 //!   token.

@@ -109,9 +109,9 @@ pub enum Status {
     Missing,
     /// The first bytes.
     Partial(u64),
-    /// A file of the right length.
+    /// All files, of the right length.
     Present {
-        /// Where it lies.
+        /// Where it lies; the folder of several.
         path: PathBuf,
         /// Whether its sum was found right since it last changed.
         verified: bool,
@@ -288,8 +288,9 @@ impl Store {
             }
         }
         match there {
-            Some(path) if whole == manifest.files.len() => {
-                Status::Present { path, verified: all_verified }
+            Some(first) if whole == manifest.files.len() => {
+                let folder = first.parent().filter(|_| whole > 1).map(Path::to_owned);
+                Status::Present { path: folder.unwrap_or(first), verified: all_verified }
             }
             _ if bytes == 0 => Status::Missing,
             _ => Status::Partial(bytes),

@@ -133,6 +133,34 @@ fn each_member_reads_the_first_word_as_it_sees_words() {
 }
 
 #[test]
+fn every_members_tokens_spell_the_answer_after_its_own_space_at_every_step() {
+    let mut spaces = 0;
+    for (seed, gate) in (0..40).flat_map(|seed| [None, Some(0.3)].map(|gate| (seed, gate))) {
+        let toy = |seed| Arc::new(Toy::new(seed, WORDS.len() + 1, 1000));
+        let (mut first, mut second) = (other(&[]), spaced(&[]));
+        (first.model, second.model) = (toy(seed), toy(seed + 100));
+        let settings = Settings { gate, weights: Weighting::Online, ..Settings::default() };
+        let ensemble = Ensemble::new(vec![first, second]).with_settings(&settings);
+        let mut sequence = asked(&ensemble, "a?", Weighting::Online);
+        sequence.sampler = Sampler::new(sampled(seed));
+        for _ in 0..15 {
+            if choose(&ensemble, &mut sequence) == ensemble.union().end() {
+                break;
+            }
+            for (index, member) in ensemble.members().iter().enumerate() {
+                let own_space = &b" "[..sequence.states[index].own_space];
+                let text = [own_space, sequence.text()].concat();
+                assert_eq!(sequence.tokens(index), member.tokenizer.encode(&text));
+                let space = usize::from(index == 1);
+                assert_eq!(own_space.len(), space, "{:?}", member.name);
+                spaces += space;
+            }
+        }
+    }
+    assert!(spaces > 100, "{spaces}");
+}
+
+#[test]
 fn a_space_alone_is_the_beginning_of_the_word_of_the_member_that_sees_it() {
     let lone = spaced(&[0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     let ensemble = Ensemble::new(vec![lone, other(&[0.2, 0.3, 0.1, 0.0, 0.0, 0.0, 0.3, 0.1])]);

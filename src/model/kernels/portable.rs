@@ -119,12 +119,28 @@ fn single(bytes: &[u8; 4]) -> f32 {
     f32::from_le_bytes(*bytes)
 }
 
+/// Half precision as the `half` crate reads it, but in operations that a compiler makes lanes of:
+/// the crate converts number by number.
+#[inline(always)]
 fn half(bytes: &[u8; 2]) -> f32 {
-    half::f16::from_le_bytes(*bytes).to_f32()
+    let bits = u32::from(u16::from_le_bytes(*bytes));
+    let moved = (bits & 0x7fff) << 13;
+    // By what the exponents of the two formats are apart; infinity and what is no number by more.
+    let normal = moved + ((127 - 15) << 23);
+    let beyond = moved + ((255 - 31) << 23);
+    let smallest = f32::from_bits((127 - 14) << 23);
+    let denormal = f32::from_bits(moved | smallest.to_bits()) - smallest;
+    let magnitude = match bits & 0x7c00 {
+        0 => denormal.to_bits(),
+        0x7c00 => beyond,
+        _ => normal,
+    };
+    f32::from_bits(magnitude | (bits & 0x8000) << 16)
 }
 
+#[inline(always)]
 fn brain(bytes: &[u8; 2]) -> f32 {
-    half::bf16::from_le_bytes(*bytes).to_f32()
+    f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16)
 }
 
 /// What one row of weights stands for.
@@ -162,6 +178,26 @@ fn blockwise<F: Format>(bytes: &[u8], out: &mut [f32]) {
         for (k, value) in out.iter_mut().enumerate() {
             let quant = f32::from(block.quants[k]) - offset;
             *value = block.scales[k / 16] * quant + block.minima[k / 16];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_16_bits_are_those_of_the_half_crate() {
+        for bits in 0..=u16::MAX {
+            let bytes = bits.to_le_bytes();
+            let pairs = [
+                (half(&bytes), half::f16::from_bits(bits).to_f32()),
+                (brain(&bytes), half::bf16::from_bits(bits).to_f32()),
+            ];
+            for (found, expected) in pairs {
+                let same = found.to_bits() == expected.to_bits();
+                assert!(same || found.is_nan() && expected.is_nan(), "{bits:#06x}: {found}");
+            }
         }
     }
 }
