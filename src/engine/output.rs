@@ -80,11 +80,13 @@ impl Output {
     }
 
     /// The rest, when nothing follows: what might have become a stop string, but not the start
-    /// of a character that never came.
+    /// of a character that never came. Its pieces are told nevertheless, for they were written.
     pub(super) fn finish(mut self) -> Released {
         let whole = self.held.len() - incomplete(&self.held);
         let text = self.take(whole);
-        Released { text, pieces: self.rest(), stopped: false }
+        let pieces = std::mem::take(&mut self.pieces).into_iter();
+        let pieces = pieces.map(|piece| self.cut(piece)).collect();
+        Released { text, pieces, stopped: false }
     }
 
     /// The pieces that are out.
@@ -97,12 +99,18 @@ impl Output {
     /// were.
     fn rest(&mut self) -> Vec<ScoredPiece> {
         let mut told = self.told();
-        if let Some((end, mut piece)) = self.pieces.pop_front() {
-            let start = end - piece.bytes.len();
-            piece.bytes.truncate(self.given.saturating_sub(start));
+        if let Some(piece) = self.pieces.pop_front() {
+            let piece = self.cut(piece);
             told.extend((!piece.bytes.is_empty()).then_some(piece));
         }
         told
+    }
+
+    /// The piece with what is out of it.
+    fn cut(&self, (end, mut piece): (usize, ScoredPiece)) -> ScoredPiece {
+        let start = end - piece.bytes.len();
+        piece.bytes.truncate(self.given.saturating_sub(start));
+        piece
     }
 
     /// Where the earliest stop string begins; of two that begin at once it does not matter.
@@ -246,6 +254,16 @@ mod tests {
             }
             assert_eq!((text.as_str(), told.as_slice()), (expected, expected.as_bytes()));
         }
+    }
+
+    #[test]
+    fn a_piece_of_a_character_that_never_comes_is_told_and_is_empty() {
+        let mut output = Output::new(Vec::new());
+        let told = output.push(b"a", piece(b"a"), true).pieces;
+        assert_eq!(told.len(), 1);
+        assert!(output.push(b"\xe2", piece(b"\xe2"), true).pieces.is_empty());
+        let told = output.finish().pieces;
+        assert_eq!(told.iter().map(|piece| piece.bytes.as_slice()).collect::<Vec<_>>(), [b""]);
     }
 
     #[test]

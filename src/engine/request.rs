@@ -171,7 +171,8 @@ pub enum Event {
     /// Whole characters, and `tokens` fused steps that led to them since the last event.
     ///
     /// `pieces` are those whose last byte this text gives out; all pieces of a generation, joined,
-    /// are its text (bytes that are no character stand in it as U+FFFD). Empty unless asked for.
+    /// are its text (bytes that are no character stand in it as U+FFFD). Where the members ended
+    /// the text, `End` is the last. Empty unless asked for.
     Text {
         text: String,
         tokens: usize,

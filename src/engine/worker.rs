@@ -253,11 +253,12 @@ impl Running {
         self.begin(ensemble);
         self.steps += 1;
         self.unsent += 1;
-        let Piece::Bytes(bytes) = ensemble.union().piece(id) else {
-            return self.finish(FinishReason::Stop);
-        };
         let score = self.job.sequence.take_score();
-        let piece = score.map(|score| ScoredPiece { id, bytes: bytes.clone(), score });
+        let told = |bytes| score.map(|score| ScoredPiece { id, bytes, score });
+        let Piece::Bytes(bytes) = ensemble.union().piece(id) else {
+            return self.finish(FinishReason::Stop, told(Vec::new()));
+        };
+        let piece = told(bytes.clone());
         let may_stop = self.steps > self.job.min_tokens;
         let released = self.job.output.push(bytes, piece, may_stop);
         let stopped = released.stopped;
@@ -265,9 +266,9 @@ impl Running {
         if stopped {
             self.end(FinishReason::Stop);
         } else if self.job.sequence.is_complete() {
-            self.finish(FinishReason::Stop);
+            self.finish(FinishReason::Stop, None);
         } else if self.steps >= self.job.max_tokens || self.job.sequence.is_full() {
-            self.finish(FinishReason::Length);
+            self.finish(FinishReason::Length, None);
         }
     }
 
@@ -290,10 +291,12 @@ impl Running {
         }
     }
 
-    /// Ends the text; what was held back belongs to it.
-    fn finish(&mut self, reason: FinishReason) {
+    /// Ends the text; what was held back belongs to it. `end` is told of the piece that ended it.
+    fn finish(&mut self, reason: FinishReason, end: Option<ScoredPiece>) {
         let output = std::mem::replace(&mut self.job.output, Output::new(Vec::new()));
-        self.send_text(output.finish());
+        let mut released = output.finish();
+        released.pieces.extend(end);
+        self.send_text(released);
         self.end(reason);
     }
 

@@ -29,7 +29,8 @@
 //!   longest, up to its last whole sentence if one ends in its second half, else with a visible
 //!   "…"; a line under it says that the budget ended it. If there is none either, a visible gap.
 //! - **Length.** The workers are told a number of words that fits `max_tokens`. Small models
-//!   rarely keep to it: of the 34 parts of five reports by the default ensemble, 9 did not end.
+//!   rarely keep to it: of the 27 parts of four reports by the default ensemble 6 did not end in
+//!   400 tokens (200 of an introduction or a conclusion). Of 4 such a second try ended 2.
 //! - **Synthesis.** Introduction and conclusion are written at the same time, from the beginnings
 //!   of all sections, cut so that they fit a small context. A report of one section has none, nor
 //!   has one whose plan brings them.

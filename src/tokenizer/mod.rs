@@ -138,6 +138,7 @@ impl Tokenizer {
     /// If a named id is no token, or a merge is not of tokens.
     pub fn from_spec(mut spec: TokenizerSpec) -> Result<Self, TokenizerError> {
         spec.settle_verbatim();
+        spec.let_marks_be_written();
         let named = spec.stops.iter().chain(&spec.bos).chain(&spec.eos);
         if let Some(id) = named.copied().find(|id| id.0 as usize >= spec.tokens.len()) {
             let reason = format!("token {} is named, there are {}", id.0, spec.tokens.len());

@@ -128,6 +128,17 @@ impl TokenizerSpec {
         }
     }
 
+    /// Makes marks that a model writes so that others read them `Added` ones, where the file has them
+    /// as control tokens: a call of a function could not be written without.
+    pub(super) fn let_marks_be_written(&mut self) {
+        for token in &mut self.tokens {
+            let written = WRITTEN_MARKS.iter().any(|name| name.as_bytes() == token.bytes);
+            if token.role == TokenRole::Control && written {
+                token.role = TokenRole::Added;
+            }
+        }
+    }
+
     /// Adds to `stops` the end tokens that go by a well-known name; files name only one or two.
     pub(super) fn add_well_known_stops(&mut self) {
         for (id, token) in (0..).map(TokenId).zip(&self.tokens) {
@@ -145,6 +156,9 @@ impl SpecToken {
         Self { bytes: bytes.into(), role }
     }
 }
+
+/// Mistral's. Llama 3 has `<|python_tag|>` too, but writes the same calls without.
+const WRITTEN_MARKS: [&str; 1] = ["[TOOL_CALLS]"];
 
 const WELL_KNOWN_STOPS: [&str; 8] = [
     "<|im_end|>",

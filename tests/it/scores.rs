@@ -94,6 +94,30 @@ async fn pieces_spell_the_text_and_are_scored_the_same_alone_and_among_others() 
 }
 
 #[tokio::test]
+async fn every_step_of_a_text_is_told_and_its_end_as_well() {
+    let engine = engine(EngineConfig::default());
+    let end = engine.union("duo").unwrap().end();
+    let (mut ended, mut cut) = (0, 0);
+    for seed in 0..40 {
+        // One token, or many: a client that asks for one to score a prompt relies on it.
+        let stop = StopConditions {
+            max_tokens: Some(1 + usize::try_from(seed).unwrap()),
+            ..Default::default()
+        };
+        let mut scored = GenerateRequest { logprobs: told(1), stop, ..request(seed) };
+        scored.penalties.bias = vec![(end, 5.0)];
+        let heard = ask(&engine, scored).await;
+        assert_eq!(heard.pieces.len(), heard.tokens, "{}", heard.text);
+        let is_end = heard.pieces.last().is_some_and(|piece| piece.id == end);
+        assert_eq!(is_end, heard.reason == FinishReason::Stop);
+        assert!(heard.pieces.iter().all(|piece| piece.score.logprob.is_some()));
+        ended += usize::from(is_end);
+        cut += usize::from(!is_end);
+    }
+    assert!(ended > 0 && cut > 0, "{ended} ended, {cut} were cut");
+}
+
+#[tokio::test]
 async fn a_scored_prompt_gets_the_scores_that_generating_it_gave() {
     let engine = engine(EngineConfig::default());
     let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };

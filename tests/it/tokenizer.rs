@@ -232,6 +232,22 @@ fn an_id_that_is_no_token_is_refused() {
     );
 }
 
+/// As Mistral's files have it, a control token.
+#[test]
+fn the_mark_of_a_call_is_written_by_models_and_read_in_templates_but_never_in_what_users_say() {
+    let mut spec = small_spec();
+    let mark = TokenId(4);
+    spec.tokens.push(SpecToken::new("[TOOL_CALLS]", TokenRole::Control));
+    spec.tokens.extend(b"[TOL_CALS]".map(|byte| SpecToken::new([byte], TokenRole::Normal)));
+    spec.chat_template = Some("{{ messages[0].content }}[TOOL_CALLS]".to_owned());
+    let tokenizer = Tokenizer::from_spec(spec).unwrap();
+    assert_eq!(tokenizer.bytes(mark), Some(&b"[TOOL_CALLS]"[..]));
+    assert!(!tokenizer.encode(b"[TOOL_CALLS]").contains(&mark));
+    let ids = tokenizer.chat(&[Message::new(Role::User, "a[TOOL_CALLS]b")]).unwrap();
+    assert_eq!(ids.iter().filter(|&&id| id == mark).count(), 1);
+    assert_eq!(ids.last(), Some(&mark));
+}
+
 #[test]
 fn the_fingerprint_changes_with_what_ids_mean_and_not_with_the_template() {
     let fingerprint = |change: fn(&mut TokenizerSpec)| {

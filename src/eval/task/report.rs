@@ -58,15 +58,19 @@ pub(super) async fn solve(
     let overall = Overall::of(&parts, &written.plan);
     let missing = written.parts().filter(|part| part.gap().is_some()).count();
     let length = (overall.units as f64 / overall.asked.max(1) as f64).min(1.0);
-    let kept = overall.language_kept as f64 / overall.language_told.max(1) as f64;
+    let mut scores = BTreeMap::from([
+        ("coverage", Part::one(overall.coverage)),
+        ("said again", Part::one(overall.repeated + overall.shared)),
+        ("length reached", Part::one(length)),
+    ]);
+    // Of a report whose language cannot be told nothing is said.
+    if overall.language_told > 0 {
+        let kept = overall.language_kept as f64 / overall.language_told as f64;
+        scores.insert("language kept", Part::one(kept));
+    }
     Ok(Outcome {
         prompt: topic.to_owned(),
-        scores: BTreeMap::from([
-            ("coverage", Part::one(overall.coverage)),
-            ("said again", Part::one(overall.repeated + overall.shared)),
-            ("language kept", Part::one(kept)),
-            ("length reached", Part::one(length)),
-        ]),
+        scores,
         tokens: written.facts.usage.completion_tokens,
         prompt_tokens: written.facts.usage.prompt_tokens,
         gated: written.facts.usage.gated,

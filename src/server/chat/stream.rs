@@ -61,10 +61,8 @@ impl Chunks {
     ) -> Result<(), ApiError> {
         let Spoken { reader, pieces, fusion, usage } = &mut self.choices[index];
         let pieces = std::mem::take(pieces);
-        let logprobs = match &self.scores {
-            Some(scores) if !pieces.is_empty() => Some(scores.chat(&pieces)?),
-            _ => None,
-        };
+        let logprobs = self.scores.as_ref().map(|scores| scores.chat(&pieces)).transpose()?;
+        let logprobs = logprobs.filter(|told| !told.content.is_empty());
         let finish_reason = reason.map(|reason| finish_reason(reason, reader));
         let fusion = match reason {
             Some(_) => std::mem::take(fusion).with_usage(*usage),

@@ -1,9 +1,10 @@
 //! A model's text, piece by piece, into what the client is sent: text, and calls of functions.
 //!
-//! Calls that nobody forced are recognised in the forms that the templates teach: JSON between
-//! `<tool_call>` and `</tool_call>` (Hermes, Qwen), or a text that is one JSON object with the name
-//! of a function and its `arguments` or `parameters` (Llama 3). What only looks like a call stays
-//! text.
+//! Calls that nobody forced are recognised in the forms that the templates teach, each as JSON with
+//! the name of a function and its `arguments` or `parameters`: between `<tool_call>` and
+//! `</tool_call>` (Hermes, Qwen); as a list after `[TOOL_CALLS]`, to the end of the text (Mistral);
+//! as objects with `;` between them, after `<|python_tag|>` or as the whole text (Llama 3). What
+//! only looks like a call stays text, to the letter.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -102,7 +103,8 @@ struct FreeReader {
     /// Calls that may still come.
     left: usize,
     place: Place,
-    /// Text that is not understood yet.
+    /// Text that is not understood yet; of a call, the mark it begins with and the white space
+    /// before.
     held: String,
 }
 
@@ -111,16 +113,19 @@ enum Place {
     /// Before anything but white space.
     Start,
     Text,
-    /// After the opening tag.
+    /// After an opening tag.
     Tagged,
-    /// After the closing tag, before anything but white space.
+    /// After a closing tag, before anything but white space.
     After,
-    /// In a text that begins with a brace, which its end decides on.
-    Braced,
+    /// In what the text's end decides on: a text that begins with a brace, or has a mark that is
+    /// closed by nothing.
+    Last,
 }
 
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
+/// What calls begin with.
+const MARKS: [&str; 3] = [OPEN, "[TOOL_CALLS]", "<|python_tag|>"];
 
 impl FreeReader {
     fn new(names: Vec<String>, left: usize) -> Self {
@@ -139,60 +144,76 @@ impl FreeReader {
         match self.place {
             Place::Start | Place::After => {
                 let begun = self.held.trim_start();
-                if begun.is_empty() || (OPEN.starts_with(begun) && begun != OPEN) {
+                let may_be = |mark: &&str| mark.starts_with(begun) && begun.len() < mark.len();
+                if MARKS.iter().any(may_be) {
                     return false;
                 }
+                let braced = self.place == Place::Start && begun.starts_with('{');
                 if self.place == Place::After {
                     self.held = begun.to_owned();
-                } else if begun.starts_with('{') {
-                    self.place = Place::Braced;
-                    return true;
                 }
-                self.place = Place::Text;
+                self.place = if braced { Place::Last } else { Place::Text };
                 true
             }
-            Place::Text => match self.held.find(OPEN) {
-                Some(at) => {
-                    let before = self.held[..at].trim_end().to_owned();
-                    parts.push(Part::Text(before));
-                    self.held.drain(..at + OPEN.len());
-                    self.place = Place::Tagged;
-                    true
-                }
-                None => {
+            Place::Text => {
+                let found = MARKS.iter().filter_map(|mark| Some((self.held.find(mark)?, *mark)));
+                let Some((at, mark)) = found.min() else {
                     let certain = self.held.len() - possible_call(&self.held);
                     parts.push(Part::Text(self.held.drain(..certain).collect()));
-                    false
-                }
-            },
-            Place::Tagged => {
-                let Some(at) = self.held.find(CLOSE) else { return false };
-                let body: String = self.held.drain(..at + CLOSE.len()).collect();
-                match self.call(&body[..at]) {
-                    Some(call) => parts.extend(call),
-                    None => parts.push(Part::Text(format!("{OPEN}{body}"))),
-                }
-                self.place = Place::After;
+                    return false;
+                };
+                let end = self.held[..at].trim_end().len();
+                parts.push(Part::Text(self.held.drain(..end).collect()));
+                self.place = if mark == OPEN { Place::Tagged } else { Place::Last };
                 true
             }
-            Place::Braced => false,
+            Place::Tagged => {
+                let Some(at) = self.held.find(CLOSE) else { return false };
+                let rest = self.held.split_off(at + CLOSE.len());
+                let tagged = std::mem::replace(&mut self.held, rest);
+                let calls = self.calls(&tagged[..at]);
+                self.place = if calls.is_some() { Place::After } else { Place::Text };
+                parts.extend(calls.unwrap_or_else(|| vec![Part::Text(tagged)]));
+                true
+            }
+            Place::Last => false,
         }
     }
 
     fn finish(&mut self) -> Vec<Part> {
         let held = std::mem::take(&mut self.held);
-        let text = |text: String| vec![Part::Text(text)];
-        match self.place {
-            Place::Start | Place::Text => text(held),
-            Place::After => text(held.trim_start().to_owned()),
-            Place::Tagged => self.call(&held).unwrap_or_else(|| text(format!("{OPEN}{held}"))),
-            Place::Braced => self.call(&held).unwrap_or_else(|| text(held)),
-        }
+        let calls = match self.place {
+            Place::Start | Place::Text => None,
+            Place::After => return vec![Part::Text(held.trim_start().to_owned())],
+            Place::Tagged | Place::Last => self.calls(&held),
+        };
+        calls.unwrap_or_else(|| vec![Part::Text(held)])
     }
 
-    /// The call that this JSON is; `None` if it is none of a function that there is.
-    fn call(&mut self, json: &str) -> Option<Vec<Part>> {
-        let call: Value = serde_json::from_str(json.trim()).ok()?;
+    /// The calls that this is, after a mark or without one; `None` if any part of it is none of a
+    /// function that there is.
+    fn calls(&mut self, written: &str) -> Option<Vec<Part>> {
+        let written = written.trim();
+        let mut rest = MARKS.iter().find_map(|mark| written.strip_prefix(mark)).unwrap_or(written);
+        let mut found = Vec::new();
+        while !rest.is_empty() {
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+            match values.next()?.ok()? {
+                Value::Array(calls) => found.extend(calls),
+                call => found.push(call),
+            }
+            rest = rest[values.byte_offset()..].trim_start();
+            rest = rest.strip_prefix(';').unwrap_or(rest).trim_start();
+        }
+        let calls: Option<Vec<_>> = found.iter().map(|call| self.call(call)).collect();
+        let mut calls = calls.filter(|calls| !calls.is_empty())?;
+        calls.truncate(self.left);
+        self.left -= calls.len();
+        Some(calls.into_iter().flatten().collect())
+    }
+
+    /// What is told of a call; `None` if it is none.
+    fn call(&self, call: &Value) -> Option<[Part; 2]> {
         let name = call.get("name")?.as_str()?;
         if !self.names.iter().any(|known| known == name) {
             return None;
@@ -201,19 +222,18 @@ impl FreeReader {
             Value::String(written) => written.clone(),
             value => value.to_string(),
         };
-        if self.left == 0 {
-            return Some(Vec::new());
-        }
-        self.left -= 1;
         let begun = Part::Call { id: call_id(), name: name.to_owned() };
-        Some(vec![begun, Part::Arguments(arguments)])
+        Some([begun, Part::Arguments(arguments)])
     }
 }
 
-/// The length of the end that may yet be the white space before an opening tag, and its begin.
+/// The length of the end that may yet be the white space before a mark, and its begin.
 fn possible_call(text: &str) -> usize {
-    let tag = (1..OPEN.len()).rev().find(|&length| text.ends_with(&OPEN[..length])).unwrap_or(0);
-    text.len() - text[..text.len() - tag].trim_end().len()
+    let begins = |mark: &&str| {
+        (1..mark.len()).rev().find(|&length| text.ends_with(&mark[..length])).unwrap_or(0)
+    };
+    let mark = MARKS.iter().map(begins).max().unwrap_or(0);
+    text.len() - text[..text.len() - mark].trim_end().len()
 }
 
 fn call_id() -> String {
@@ -289,6 +309,33 @@ mod tests {
     }
 
     #[test]
+    fn every_familys_form_is_read_whatever_stands_before() {
+        let free = toolbox(|_| Calls::Free { many: true });
+        for (text, expected) in [
+            // Llama 3.
+            (r#"<|python_tag|>{"name": "now", "parameters": {}}"#, "[now]{}"),
+            (
+                r#"{"name": "add", "parameters": {"a": 1}}; {"name": "now", "parameters": {}}"#,
+                r#"[add]{"a":1}[now]{}"#,
+            ),
+            // Mistral; its calls may have names of their own.
+            (
+                r#"[TOOL_CALLS] [{"name": "add", "arguments": {"a": "]"}, "id": "123456789"}]"#,
+                r#"[add]{"a":"]"}"#,
+            ),
+            (
+                r#"[TOOL_CALLS][{"name": "add", "arguments": {}}, {"name": "now", "arguments": {}}]"#,
+                "[add]{}[now]{}",
+            ),
+        ] {
+            assert_eq!(read(&free, text), expected, "{text}");
+            if !text.starts_with('{') {
+                assert_eq!(read(&free, &format!("So:\n{text}\n")), format!("So:{expected}"));
+            }
+        }
+    }
+
+    #[test]
     fn what_only_looks_like_a_call_stays_text() {
         let free = toolbox(|_| Calls::Free { many: true });
         for text in [
@@ -297,6 +344,13 @@ mod tests {
             "<tool_call>no JSON</tool_call>",
             r#"<tool_call>{"name": "rm", "arguments": {}}</tool_call>"#,
             "<tool_call>cut",
+            " \n <tool_call>{}</tool_call> \n so",
+            "[TOOL_CALLS]",
+            "[TOOL_CALLS][]",
+            "See [TOOL_CALLS] [1] for [TOOL",
+            r#"[TOOL_CALLS] [{"name": "add", "arguments": {}}, {"name": "rm", "arguments": {}}]"#,
+            "The tag <|python_tag|> opens code: <|python_tag|>print(1)",
+            r#"{"name": "add", "parameters": {}} and more"#,
             "",
         ] {
             assert_eq!(read(&free, text), text);
@@ -308,6 +362,9 @@ mod tests {
         let one = toolbox(|_| Calls::Free { many: false });
         let now = r#"<tool_call>{"name": "now", "arguments": {}}</tool_call>"#;
         assert_eq!(read(&one, &format!("{now}{now}")), "[now]{}");
+        let list =
+            r#"[TOOL_CALLS][{"name": "now", "arguments": {}}, {"name": "add", "arguments": {}}]"#;
+        assert_eq!(read(&one, list), "[now]{}");
     }
 
     #[test]

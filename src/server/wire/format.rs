@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::Fields;
+use super::{Fields, closed};
 use crate::{constrain::Constraint, server::ApiError};
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -20,6 +20,8 @@ pub(in crate::server) struct ResponseFormat {
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(in crate::server) struct JsonSchemaFormat {
+    /// Objects have the properties that it lists and no others, unless it says otherwise
+    /// (`additionalProperties`).
     pub(in crate::server) schema: Option<Value>,
 }
 
@@ -94,7 +96,7 @@ pub(in crate::server) fn schema_of(
     param: &str,
 ) -> Result<Constraint, ApiError> {
     match schema {
-        Some(schema @ Value::Object(_)) => Ok(Constraint::JsonSchema(schema)),
+        Some(schema @ Value::Object(_)) => Ok(Constraint::JsonSchema(closed(schema))),
         _ => Err(ApiError::invalid(param, "must be an object")),
     }
 }

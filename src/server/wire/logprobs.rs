@@ -56,11 +56,15 @@ impl ChatLogprobs {
             top_logprobs: top(&piece.score, union),
             members: votes(&piece.score, members),
         };
-        Self { content: pieces.iter().map(token).collect(), refusal: None }
+        // As OpenAI's API has it, a chat's end is not told.
+        let content = pieces.iter().filter(|piece| piece.id != union.end()).map(token).collect();
+        Self { content, refusal: None }
     }
 }
 
-/// Of a completion's choice, or of one of its chunks: lists side by side.
+/// Of a completion's choice, or of one of its chunks: lists side by side, one entry for each token
+/// of the usage. The end of the text is one of them, the empty string: lm-eval counts on the last
+/// entry being what was generated after the text that it scores.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(in crate::server) struct TextLogprobs {
     text_offset: Vec<usize>,
@@ -84,7 +88,11 @@ impl TextLogprobs {
     ) -> Self {
         let mut told = Self::default();
         for piece in pieces {
-            let own = alternative(union, piece.id, &piece.bytes, piece.score.logprob);
+            let mut own = alternative(union, piece.id, &piece.bytes, piece.score.logprob);
+            if piece.id == union.end() {
+                // The tokens, joined, are the text.
+                own.token.clear();
+            }
             told.text_offset.push(offset);
             offset += characters(&piece.bytes);
             told.token_logprobs.push(piece.score.logprob.map(finite));

@@ -1,6 +1,7 @@
 //! Pieces of the wire that several endpoints share: fields of requests, parts of answers.
 
 mod body;
+mod closed;
 mod ensemble;
 mod fields;
 mod format;
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub(super) use body::{Body, Own};
+pub(super) use closed::closed;
 pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
 pub(super) use fields::{Fields, StreamOptions, at_least};
 pub(super) use format::{Asked, ResponseFormat, any_object, one, schema_of};

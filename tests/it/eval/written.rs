@@ -83,6 +83,21 @@ async fn every_system_writes_a_report_on_the_plan_of_the_ensemble() {
 }
 
 #[tokio::test]
+async fn of_a_report_whose_language_cannot_be_told_it_is_not_said_to_be_another() {
+    let engine = acting(|_, request| match is_plan(request) {
+        true => good_plan(),
+        false => Act::say("Zyx wvu 12."),
+    });
+    let reports =
+        Reports { planner: "duet".to_owned(), max_tokens: 64, sampling: SamplingParams::default() };
+    let topic = Item::Topic { request: "Scaling".to_owned(), words: None };
+    let outcome =
+        solve(&engine, Kind::Report(reports), &System::member("alpha"), topic).await.unwrap();
+    assert_eq!(outcome.scores.get("language kept"), None);
+    assert_eq!(outcome.scores.len(), 3);
+}
+
+#[tokio::test]
 async fn a_program_is_right_if_its_tests_pass() {
     let sandbox = match Sandbox::find() {
         Ok(sandbox) => sandbox,

@@ -172,6 +172,8 @@ async fn messages_are_read_in_every_form() {
 #[tokio::test]
 async fn response_formats_are_constraints() {
     let schema = json!({ "type": "object", "properties": { "b": {}, "a": {} } });
+    let mut closed = schema.clone();
+    closed["additionalProperties"] = json!(false);
     let format = json!({
         "type": "json_schema",
         "json_schema": { "name": "x", "strict": true, "schema": schema },
@@ -179,7 +181,7 @@ async fn response_formats_are_constraints() {
     for (format, expected) in [
         (json!({ "type": "text" }), None),
         (json!({ "type": "json_object" }), Some(json!({ "type": "object" }))),
-        (format, Some(schema)),
+        (format, Some(closed)),
     ] {
         let request = reaching(json!({ "response_format": format })).await;
         assert_eq!(request.constraint, expected.map(Constraint::JsonSchema));

@@ -130,10 +130,12 @@ pub(super) fn scoring() -> std::sync::Arc<Scripted> {
             tokens: 1,
             pieces: text.bytes().map(|byte| scored(byte, Some(-0.5))).collect(),
         };
+        let end = ScoredPiece { id: UnionId(256), bytes: Vec::new(), ..scored(0, Some(-2.5)) };
+        let ended = Event::Text { text: String::new(), tokens: 1, pieces: vec![end] };
         let mut steps = vec![started()];
         steps.extend(told.then_some(Step::Send(prompt)));
-        steps.extend([Step::Send(text("c")), Step::Send(text("e"))]);
-        steps.push(finished(FinishReason::Length, 2));
+        steps.extend([text("c"), text("e"), ended].map(Step::Send));
+        steps.push(finished(FinishReason::Stop, 3));
         Ok(steps)
     })
 }
@@ -151,9 +153,9 @@ async fn echoed_prompts_have_their_log_probabilities_too() {
     assert_eq!(engine.seen()[0].stop.max_tokens, Some(0));
     assert_eq!(choice["text"], "Once");
     let logprobs = &choice["logprobs"];
-    assert_eq!(logprobs["tokens"], json!(["O", "n", "c", "e"]));
-    assert_eq!(logprobs["text_offset"], json!([0, 1, 2, 3]));
-    assert_eq!(logprobs["token_logprobs"], json!([null, -1.1, -0.5, -0.5]));
+    assert_eq!(logprobs["tokens"], json!(["O", "n", "c", "e", ""]), "joined, they are the text");
+    assert_eq!(logprobs["text_offset"], json!([0, 1, 2, 3, 4]));
+    assert_eq!(logprobs["token_logprobs"], json!([null, -1.1, -0.5, -0.5, -2.5]));
     let top = json!({ "n": -1.1, "x": -0.25, "<|end|>": -9999.0 });
     assert_eq!(logprobs["top_logprobs"][0], Value::Null);
     assert_eq!(logprobs["top_logprobs"][1], top, "its own is among them");
@@ -182,7 +184,7 @@ async fn a_chats_tokens_have_bytes_alternatives_and_what_each_member_gave() {
             body["choices"][0]["logprobs"]["content"].as_array().unwrap().clone()
         };
         let tokens: Vec<&Value> = told.iter().map(|token| &token["token"]).collect();
-        assert_eq!(tokens, ["c", "e"]);
+        assert_eq!(tokens, ["c", "e"], "the end is none of a chat's");
         let expected = json!({
             "token": "c", "logprob": -0.5, "bytes": [99],
             "top_logprobs": [

@@ -114,7 +114,8 @@ async fn a_named_function_is_called_and_held_to_its_schema() {
         let (content, calls, reason) = assembled(&stream);
         assert_eq!(calls, [("weather".to_owned(), r#"{"at": "Bern"}"#.to_owned())]);
         assert_eq!((content.as_str(), reason.as_str()), ("", "tool_calls"));
-        let parameters = tools()[0]["function"]["parameters"].clone();
+        let mut parameters = tools()[0]["function"]["parameters"].clone();
+        parameters["additionalProperties"] = json!(false);
         assert_eq!(engine.seen()[0].constraint, Some(Constraint::JsonSchema(parameters)));
     }
 }
