@@ -36,6 +36,8 @@ pub struct Token {
     pub id: TokenId,
     /// `None` for a special one.
     pub bytes: Option<Vec<u8>>,
+    /// How a template writes it, of a special one.
+    pub mark: Option<String>,
 }
 
 /// What comes next.
@@ -63,7 +65,11 @@ struct Mixed {
 
 impl Split {
     pub fn new(member: &str, tokenizer: &Tokenizer, tokens: &[TokenId]) -> Self {
-        let token = |&id: &TokenId| Token { id, bytes: tokenizer.bytes(id).map(<[u8]>::to_vec) };
+        let token = |&id: &TokenId| Token {
+            id,
+            bytes: tokenizer.bytes(id).map(<[u8]>::to_vec),
+            mark: tokenizer.mark(id).map(str::to_owned),
+        };
         Self { member: member.to_owned(), tokens: tokens.iter().map(token).collect() }
     }
 
@@ -71,7 +77,7 @@ impl Split {
         let token = |token: &Token| {
             let bytes = token.bytes.as_deref();
             let text = bytes.and_then(|bytes| str::from_utf8(bytes).ok());
-            json!({"id": token.id.0, "text": text, "bytes": bytes})
+            json!({"id": token.id.0, "text": text, "bytes": bytes, "mark": token.mark})
         };
         json!({"model": self.member, "tokens": self.tokens.iter().map(token).collect::<Vec<_>>()})
     }
@@ -171,13 +177,14 @@ pub fn write_splits(splits: &[Split], look: Look, out: &mut dyn Write) -> io::Re
                     let part = if str::from_utf8(bytes).is_err() { ";4" } else { "" };
                     (visible(bytes), format!("30;48;5;{}{part}", GROUNDS[index % GROUNDS.len()]))
                 }
-                None => (format!("⟨{}⟩", token.id.0), "7".to_owned()),
+                None => {
+                    let mark = token.mark.as_ref().map(|mark| visible(mark.as_bytes()));
+                    let mark = mark.unwrap_or_else(|| token.id.0.to_string());
+                    (format!("⟨{mark}⟩"), "7".to_owned())
+                }
             };
-            let id = if look.ids && token.bytes.is_some() {
-                format!("{}", token.id.0)
-            } else {
-                String::new()
-            };
+            let shows_id = look.ids && (token.bytes.is_some() || token.mark.is_some());
+            let id = if shows_id { token.id.0.to_string() } else { String::new() };
             let border = if look.colour { "" } else { "│" };
             let wide = columns(&text) + columns(&id) + columns(border) + usize::from(look.ids);
             if used == 0 || used + wide > look.width {
@@ -326,6 +333,7 @@ mod tests {
         let token = |&(id, bytes): &(u32, Option<&[u8]>)| Token {
             id: TokenId(id),
             bytes: bytes.map(<[u8]>::to_vec),
+            mark: (id == 9).then(|| "<|x\x1b|>".to_owned()),
         };
         Split { member: "toy".to_owned(), tokens: tokens.iter().map(token).collect() }
     }
@@ -343,6 +351,7 @@ mod tests {
         assert_eq!(splits(split(&tokens), PLAIN), "toy  4 tokens\n  ⟨1⟩│a·b│⏎⇥│⟨E2⟩⟨9C⟩│\n\n");
         let ids = Look { ids: true, ..PLAIN };
         assert_eq!(splits(split(&tokens[1..3]), ids), "toy  2 tokens\n  a·b│2 ⏎⇥│3 \n\n");
+        assert_eq!(splits(split(&[(9, None)]), ids), "toy  1 token\n  ⟨<|x\\u{1b}|>⟩│9 \n\n");
         let coloured = splits(split(&tokens[3..]), Look { colour: true, ..PLAIN });
         assert!(coloured.contains("\x1b[30;48;5;153;4m⟨E2⟩⟨9C⟩\x1b[0m"), "{coloured:?}");
         let steering = splits(split(&[(1, Some(b"\x1b[2J"))]), PLAIN);

@@ -195,6 +195,11 @@ impl Tokenizer {
         }
     }
 
+    /// How a template writes a special token.
+    pub fn mark(&self, id: TokenId) -> Option<&str> {
+        self.specials.name(id)
+    }
+
     /// All tokens that end a text; the first is the model's own choice.
     pub fn stops(&self) -> &[TokenId] {
         &self.stops

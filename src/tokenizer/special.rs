@@ -50,6 +50,11 @@ impl Specials {
         Self { by_first, added }
     }
 
+    pub(super) fn name(&self, id: TokenId) -> Option<&str> {
+        let named = self.by_first.iter().flatten().find(|(_, named)| *named == id);
+        named.map(|(name, _)| name.as_str())
+    }
+
     /// Cuts a rendered template at the names of special tokens; of two that start together, the
     /// longer is meant.
     pub(super) fn segments<'a>(&self, text: &'a str) -> Vec<Segment<'a>> {

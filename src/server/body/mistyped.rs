@@ -17,10 +17,10 @@ pub(super) fn refusal(value: Option<&Value>, at: &str, path: &Path, message: &st
     if let Some(name) = message.strip_prefix("missing field ") {
         return ApiError::missing(join(&param, name.trim_matches('`')));
     }
-    if let Some((name, known)) = unknown_field(message) {
-        // The path may already end with it.
-        let whole = join("", &format!(".{param}"));
-        let param = if whole.ends_with(&format!(".{name}")) { param } else { join(&param, name) };
+    // The path goes to the field itself.
+    if let Some(known) = message.strip_prefix("unknown field ") {
+        let known = known.split_once(", expected ").map_or("none", |(_, known)| known);
+        let known = known.strip_prefix("one of ").unwrap_or(known);
         return ApiError::unsupported(param, format!("is no field of this; there are {known}"));
     }
     let expected = match message.split_once(", expected ") {
@@ -49,12 +49,6 @@ fn inside<'v>(value: &'v Value, segment: &Segment) -> Option<&'v Value> {
 fn join(at: &str, path: &str) -> String {
     let dot = if at.is_empty() || path.starts_with('[') { "" } else { "." };
     format!("{at}{dot}{path}")
-}
-
-/// The name of a field that there is not, and those that there are.
-fn unknown_field(message: &str) -> Option<(&str, &str)> {
-    let (name, known) = message.strip_prefix("unknown field `")?.split_once("`, expected ")?;
-    Some((name, known.strip_prefix("one of ").unwrap_or(known)))
 }
 
 /// What serde calls `expected`.

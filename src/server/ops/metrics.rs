@@ -113,7 +113,7 @@ impl Metrics {
         );
         registry.register(
             "prompt_tokens",
-            "Prompt tokens read, of the member that has most",
+            "Prompt tokens of generations that have begun, of the member that has most",
             self.prompt_tokens.clone(),
         );
         registry.register("generation_tokens", "Fused steps", self.generation_tokens.clone());
