@@ -96,7 +96,7 @@ impl Reading {
     /// Until there is more to read; the stream ends where nobody writes, and with the server.
     async fn wait(&mut self) {
         let Some(kept) = &mut self.kept else {
-            return self.end("the report is not being written; resume it");
+            return self.end("the report was cancelled or interrupted; resume it to go on");
         };
         tokio::select! {
             biased;
