@@ -2,6 +2,7 @@
 
 mod cancel;
 mod client;
+mod closing;
 mod completions;
 mod determinism;
 mod ensemble;
