@@ -38,7 +38,7 @@ impl Template {
     /// The conversation with the assistant's turn opened. `now` is what the template's clock shows,
     /// in UTC.
     ///
-    /// A template that does not know tools, or refuses these calls, is given them as text.
+    /// A template that does not know tools, or refuses these calls by any id, is given them as text.
     pub(super) fn render(
         &self,
         conversation: Conversation<'_>,
@@ -51,9 +51,12 @@ impl Template {
             return self.render_plain(conversation, now);
         }
         if self.knows_tools(now)? {
-            let rendered = self.render_plain(conversation, now);
-            if !matches!(rendered, Err(ChatError::Refused { .. })) {
-                return rendered;
+            let short = tools::with_short_ids(messages);
+            for messages in [messages, &short] {
+                let rendered = self.render_plain(Conversation { messages, ..conversation }, now);
+                if !matches!(rendered, Err(ChatError::Refused { .. })) {
+                    return rendered;
+                }
             }
         }
         let messages = tools::as_text(messages.to_vec(), tools);
@@ -299,6 +302,33 @@ mod tests {
         for source in ["{% if %}", "{{ strftime_now('%Q') }}", "{{ messages.nothing.at_all }}"] {
             assert!(matches!(render(source), Err(ChatError::Broken { .. })), "{source}");
         }
+    }
+
+    /// The check is that of Mistral's templates.
+    #[test]
+    fn a_template_that_wants_ids_of_nine_characters_has_them() {
+        let source = "{% if tools %}{% endif %}{% for m in messages %}\
+            {% if m.tool_call_id is defined %}[{{ m.tool_call_id }}: {{ m.content }}]{% endif %}\
+            {% for call in m.tool_calls or [] %}{% if call.id | length != 9 %}\
+            {{ raise_exception('ids have length 9') }}{% endif %}[{{ call.id }}]{% endfor %}\
+            {% endfor %}";
+        let template = Template { source: source.to_owned(), bos: "".into(), eos: "".into() };
+        let call = |id: &str| ToolCall { id: id.into(), name: "f".into(), arguments: json!({}) };
+        let result = |id: &str| Message {
+            tool_call_id: Some(id.to_owned()),
+            ..Message::new(Role::Tool, format!("of {id}"))
+        };
+        let rendered = |one: &str, two: &str| {
+            let mut calling = Message::new(Role::Assistant, "");
+            calling.tool_calls = vec![call(one), call(two)];
+            let messages = [calling, result(two), result(one)];
+            template.render(Conversation::new(&messages), UNIX_EPOCH).unwrap()
+        };
+        assert_eq!(
+            rendered("call_1", "call_22"),
+            "[000000000][000000001][000000001: of call_22][000000000: of call_1]"
+        );
+        assert!(rendered("abcdefgh1", "abcdefgh2").starts_with("[abcdefgh1][abcdefgh2]"));
     }
 
     #[test]

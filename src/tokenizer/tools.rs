@@ -23,6 +23,25 @@ pub(super) fn object(tool: &Tool) -> Value {
     json!({ "type": "function", "function": function })
 }
 
+/// The same conversation with ids of nine digits, numbered as they come: Mistral's templates refuse
+/// any that are not nine letters and digits long.
+pub(super) fn with_short_ids(messages: &[Message]) -> Vec<Message> {
+    let mut seen: Vec<String> = Vec::new();
+    let mut short = |id: &mut String| {
+        let at = seen.iter().position(|known| known == id).unwrap_or_else(|| {
+            seen.push(id.clone());
+            seen.len() - 1
+        });
+        *id = format!("{at:09}");
+    };
+    let mut messages = messages.to_vec();
+    for message in &mut messages {
+        message.tool_calls.iter_mut().for_each(|call| short(&mut call.id));
+        message.tool_call_id.iter_mut().for_each(&mut short);
+    }
+    messages
+}
+
 /// The same conversation in plain messages: a system message that tells of the tools, calls and
 /// results as text.
 pub(super) fn as_text(messages: Vec<Message>, tools: &[Tool]) -> Vec<Message> {
