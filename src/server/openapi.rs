@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 use utoipa::{
-    IntoResponses, OpenApi, ToSchema,
+    IntoResponses, OpenApi, PartialSchema, ToSchema,
     openapi::{
-        ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema,
+        ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Schema,
         schema::AllOfBuilder,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
@@ -63,6 +63,20 @@ impl IntoResponses for Refusals {
         told.map(|(status, text)| (status.to_owned(), response(text).into())).into()
     }
 }
+
+/// What a stream consists of. `data` is JSON, or `[DONE]`.
+pub(super) struct StreamEvent;
+
+impl PartialSchema for StreamEvent {
+    fn schema() -> RefOr<Schema> {
+        let fields = ["data", "event", "id"].into_iter();
+        let object = fields
+            .fold(ObjectBuilder::new(), |object, name| object.property(name, String::schema()));
+        object.required("data").into()
+    }
+}
+
+impl ToSchema for StreamEvent {}
 
 /// The fields of two types in one object.
 pub(super) fn both<A: ToSchema, B: ToSchema>() -> RefOr<Schema> {

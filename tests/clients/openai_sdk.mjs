@@ -1,8 +1,9 @@
 // Asks a running server through the official OpenAI SDK for Node.
 //
-//     node openai_sdk.mjs http://127.0.0.1:8080/v1 MODEL
+//     node openai_sdk.mjs http://127.0.0.1:8080/v1 MODEL [SERVER]
 //
-// Ends with an error at the first thing that is not so.
+// With the server's process id, the server is stopped at the end while a stream runs, which has to
+// end in an error. Ends with an error at the first thing that is not so.
 
 import assert from "node:assert/strict";
 import http from "node:http";
@@ -10,7 +11,7 @@ import OpenAI from "openai";
 import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
-const [baseURL, model] = process.argv.slice(2);
+const [baseURL, model, server] = process.argv.slice(2);
 const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0 });
 const seeded = {
   model,
@@ -139,7 +140,37 @@ async function refusals() {
   await refused({ temperature: 3 }, OpenAI.BadRequestError, "invalid_value");
 }
 
-for (const check of [plainAndStreamed, parsed, tools, responses, retries, refusals]) {
+async function stoppedInMidStream() {
+  // A text that cannot end before the server does.
+  const schema = {
+    type: "object",
+    properties: { n: { type: "array", items: { type: "integer" }, minItems: 400 } },
+    required: ["n"],
+  };
+  const stream = await client.chat.completions.create({
+    ...seeded,
+    max_tokens: 1900,
+    stream: true,
+    response_format: { type: "json_schema", json_schema: { name: "n", schema } },
+  });
+  let chunks = 0;
+  const read = async () => {
+    for await (const _ of stream) {
+      chunks += 1;
+      if (chunks === 3) process.kill(Number(server), "SIGTERM");
+    }
+  };
+  await assert.rejects(read, (error) => {
+    assert.ok(error instanceof OpenAI.APIError, String(error));
+    assert.equal(error.code, "engine_stopped");
+    return true;
+  });
+  assert.ok(chunks >= 3);
+}
+
+const checks = [plainAndStreamed, parsed, tools, responses, retries, refusals];
+if (server) checks.push(stoppedInMidStream);
+for (const check of checks) {
   await check();
   console.log(`${check.name}: as the SDK wants it`);
 }

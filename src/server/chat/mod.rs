@@ -14,7 +14,7 @@ use super::{
     ApiError, App,
     body::JsonBody,
     generation::Scores,
-    openapi::Refusals,
+    openapi::{Refusals, StreamEvent},
     ops::Record,
     reports,
     sse::{self, Asked},
@@ -29,7 +29,7 @@ pub(super) use message::{Content, role, tool_call};
     post,
     path = "/v1/chat/completions",
     request_body = ChatRequest,
-    responses((status = 200, description = "the answer, whole or as a stream", content((Completion = "application/json"), (String = "text/event-stream"))), Refusals)
+    responses((status = 200, description = "the answer, whole or as a stream", content((Completion = "application/json"), (StreamEvent = "text/event-stream"))), Refusals)
 )]
 pub(super) async fn create(
     State(app): State<App>,

@@ -11,7 +11,7 @@ use super::{
     ApiError, App,
     body::JsonBody,
     generation::Scores,
-    openapi::Refusals,
+    openapi::{Refusals, StreamEvent},
     ops::Record,
     sse::{self, Asked},
 };
@@ -23,7 +23,7 @@ use response::{Chunks, Completion, Form};
     post,
     path = "/v1/completions",
     request_body = CompletionRequest,
-    responses((status = 200, description = "the answer, whole or as a stream", content((Completion = "application/json"), (String = "text/event-stream"))), Refusals)
+    responses((status = 200, description = "the answer, whole or as a stream", content((Completion = "application/json"), (StreamEvent = "text/event-stream"))), Refusals)
 )]
 pub(super) async fn create(
     State(app): State<App>,

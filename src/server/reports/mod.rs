@@ -19,7 +19,13 @@ use axum::{
 };
 use uuid::Uuid;
 
-use super::{ApiError, App, body::JsonBody, openapi::Refusals, ops::Record, wire::naming};
+use super::{
+    ApiError, App,
+    body::JsonBody,
+    openapi::{Refusals, StreamEvent},
+    ops::Record,
+    wire::naming,
+};
 use crate::{
     engine::ModelCard,
     report::runs::{Run, Runs, RunsError},
@@ -40,7 +46,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
     post,
     path = "/v1/reports",
     request_body = ReportsRequest,
-    responses((status = 200, description = "the report, whole or its events as a stream", content((Object = "application/json"), (String = "text/event-stream"))), Refusals)
+    responses((status = 200, description = "the report, whole or its events as a stream", content((Object = "application/json"), (StreamEvent = "text/event-stream"))), Refusals)
 )]
 pub(super) async fn create(
     State(app): State<App>,
@@ -78,7 +84,7 @@ pub(super) async fn retrieve(
 }
 
 /// The events of a run from the first, or after the one that the client has seen last.
-#[utoipa::path(get, path = "/v1/reports/{id}/events", params(("id" = String, Path), ("last-event-id" = Option<u64>, Header, description = "the last event that was seen")), responses((status = 200, description = "its events, as they come", body = String, content_type = "text/event-stream"), Refusals))]
+#[utoipa::path(get, path = "/v1/reports/{id}/events", params(("id" = String, Path), ("last-event-id" = Option<u64>, Header, description = "the last event that was seen")), responses((status = 200, description = "its events, as they come", body = StreamEvent, content_type = "text/event-stream"), Refusals))]
 pub(super) async fn events(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,

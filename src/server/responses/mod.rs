@@ -12,7 +12,7 @@ use axum::{Extension, extract::State, response::Response};
 use super::{
     ApiError, App,
     body::JsonBody,
-    openapi::Refusals,
+    openapi::{Refusals, StreamEvent},
     ops::Record,
     sse::{self, Asked},
 };
@@ -24,7 +24,7 @@ use writer::Writer;
     post,
     path = "/v1/responses",
     request_body = ResponsesRequest,
-    responses((status = 200, description = "the answer, whole or as a stream", content((Value = "application/json"), (String = "text/event-stream"))), Refusals)
+    responses((status = 200, description = "the answer, whole or as a stream", content((Value = "application/json"), (StreamEvent = "text/event-stream"))), Refusals)
 )]
 pub(super) async fn create(
     State(app): State<App>,
