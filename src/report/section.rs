@@ -163,10 +163,11 @@ pub(super) async fn write(
     let started = Instant::now();
     let mut cost = (Tokens::default(), Vec::new());
     run.tell(ReportEvent::SectionStarted { part, max_tokens }).await;
-    let (mut best, mut fault, mut retried) = (None, None, None);
+    let (mut best, mut retried) = (None, None);
+    let mut fault: Option<SectionFault> = None;
     for tried in 0..=run.request.retries {
         if let Some(fault) = &fault {
-            run.tell(ReportEvent::SectionRetried { part, fault: Clone::clone(fault) }).await;
+            run.tell(ReportEvent::SectionRetried { part, fault: fault.clone() }).await;
             retried.get_or_insert_with(|| fault.clone());
         }
         let messages = messages(fault.as_ref());

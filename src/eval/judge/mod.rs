@@ -181,7 +181,7 @@ fn preference(said: &str) -> Option<bool> {
     }
 }
 
-/// The verdicts as Markdown.
+/// The verdicts as Markdown; empty while there are none in both orders.
 pub fn table(header: &Header, verdicts: &[Record]) -> String {
     // By split, task and who is held against whom; then by report.
     let mut of: BTreeMap<(Split, &str, &str), BTreeMap<&str, Vec<&Record>>> = BTreeMap::new();
@@ -199,6 +199,9 @@ pub fn table(header: &Header, verdicts: &[Record]) -> String {
         rows.push((key, mean_words(&both), ours, theirs));
     }
     rows.retain(|(_, _, ours, _)| !ours.is_empty());
+    if rows.is_empty() {
+        return String::new();
+    }
     let pairs: Vec<Paired<'_>> = rows
         .iter()
         .map(|(.., ours, theirs)| Paired { ours, theirs, better: Better::Higher })

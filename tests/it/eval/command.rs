@@ -62,6 +62,13 @@ fn a_run_of_ones_own_texts_leaves_a_log_a_table_and_pictures_and_can_be_told_aga
 
     let other = desk.refusal(&COMMAND);
     assert!(other.contains("is of another run") && other.contains("geometric"), "{other}");
+    let judge = ["--judge=http://127.0.0.1:9/v1", "--judge-model=wise"];
+    let unjudged = desk.refusal(&[&COMMAND[..], &judge].concat());
+    assert!(unjudged.contains("--task longwrite"), "{unjudged}");
+    let unjudged = desk.refusal(&[&["eval", "--from", "run/log.jsonl"], &judge[..]].concat());
+    assert!(unjudged.contains("no reports"), "{unjudged}");
+    desk.out(&["eval", "--from", "run/log.jsonl"]);
+    assert_eq!(fs::read_to_string(desk.at("run/table.md")).unwrap(), table);
     let none = desk.refusal(&["eval", "--ensemble", "tiny"]);
     assert!(none.contains("`tiny`; there are: ") && none.contains("both"), "{none}");
     let task = desk.refusal(&["eval", "--task", "sums"]);
