@@ -11,9 +11,9 @@ Skipped by the suite, because the models read and write text: PDF, audio and ima
 and PDF as results of tools. Skipped too: Anthropic's form of messages, which is no part of OpenAI's
 API, and the benchmark on recorded answers, of which there are none.
 
-Skipped here for a model of 135M, for it does not do by itself what nothing holds it to; a model of
-500M does: `test_agent_loop` (call a function if it may, not must) and `test_json_mode` (JSON with
-the keys that the question names).
+Skipped here for a model of 135M, for it does not do by itself what nothing holds it to:
+`test_agent_loop` (call a function if it may, not must) and `test_json_mode` (JSON with the keys that
+the question names). Qwen2.5-Coder of 500M does both.
 """
 
 import os

@@ -3,9 +3,11 @@
     python tests/clients/lm_eval/check.py http://127.0.0.1:8080/v1 MODEL [LOG]
 
 `local-completions` scores the choices of `questions.jsonl` and writes answers, with the server's
-tokenizer; `local-chat-completions` writes answers. What it was given must be what the server says
-of the same texts when it is asked plainly. With the log of a `tutti eval --data questions.jsonl
---kind mc` of the same model, its log-probabilities must be those too: they are found without HTTP.
+tokenizer; `local-chat-completions` writes answers. `lm-eval` names no model to the tokenizer, so
+MODEL has to be the first that the server lists, or share its vocabulary. What it was given must be
+what the server says of the same texts when it is asked plainly. With the log of a `tutti eval --data
+questions.jsonl --kind mc` of the same model, its log-probabilities must be those too: they are
+found without HTTP.
 Ends with an error at the first thing that is not so.
 """
 
