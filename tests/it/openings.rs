@@ -89,7 +89,9 @@ async fn said(members: Vec<Member>, prompt: Prompt) -> (String, Vec<String>) {
         match event {
             Event::Text { text, pieces, .. } => {
                 whole.push_str(&text);
-                told.extend(pieces.iter().map(|it| String::from_utf8(it.bytes.clone()).unwrap()));
+                // The end is told of too, and has no bytes.
+                let pieces = pieces.iter().filter(|it| !it.bytes.is_empty());
+                told.extend(pieces.map(|it| String::from_utf8(it.bytes.clone()).unwrap()));
             }
             Event::Failed(error) => panic!("{error}"),
             _ => {}
