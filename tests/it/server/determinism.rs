@@ -8,14 +8,14 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tutti::{
     engine::{Engine, EngineConfig},
-    ensemble::{Ensemble, Member},
-    model::{Decoder, Pool},
+    ensemble::{Ensemble, LoadedModel, Member, load_model},
+    model::{Decoder, Device, Pool},
     server::router,
 };
 
 use super::client::{CHAT, config, send};
 use crate::{
-    engine,
+    engine, real,
     tiny::{LLAMA, Tiny},
 };
 
@@ -167,4 +167,21 @@ async fn a_seeded_request_says_the_same_alone_among_32_others_streamed_or_not_on
     }
     assert!(expected[0].0.chars().count() > 12, "{:?}", expected[0].0);
     assert!(expected[1].0.starts_with(prompt));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_models_say_the_same_alone_among_others_streamed_or_not_on_any_threads() {
+    let prompt = "A duet is a piece of music for two performers";
+    let (watched, others) = (watched(prompt, 12), others(prompt, 5, 12));
+    let mut expected = Vec::new();
+    for threads in [1, 2] {
+        let pool = pool(threads);
+        let member = |name: &str, path| {
+            let loaded = load_model(path, &pool, &Device::default()).unwrap();
+            let LoadedModel { model, tokenizer, .. } = loaded;
+            Member::new(name.to_owned(), model, tokenizer, 0.5)
+        };
+        let members = vec![member("smollm2", &real::smollm2()), member("qwen", &real::qwen())];
+        assert_told_alike(&served(members), &mut expected, &watched[..1], &others).await;
+    }
 }
