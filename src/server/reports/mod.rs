@@ -94,7 +94,9 @@ pub(super) async fn events(
     let after = match headers.get(LAST_EVENT_ID) {
         None => 0,
         Some(value) => {
-            value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
+            // The description has it as a signed number of 64 bits, as the store does.
+            let number = value.to_str().ok().and_then(|value| value.parse::<i64>().ok());
+            number.and_then(|number| number.try_into().ok()).ok_or_else(|| {
                 ApiError::invalid("last-event-id", "must be the number of an event")
             })?
         }
