@@ -3,6 +3,7 @@
 //! Pure: a header and records in, SVG out.
 
 use super::{
+    Role,
     log::{Header, Record, SystemHeader},
     plot::{self, Curve, Labels, PlotError},
     stats::{self, Estimate, Part},
@@ -41,9 +42,10 @@ pub fn of(header: &Header, records: &[Record]) -> Result<Vec<(String, String)>, 
         };
         pictures.push((file(&name), plot::quality_against_cost(labels, &systems)?));
     }
-    // How members agree on a text does not depend on how they are fused.
+    // How members agree on a text does not depend on how they are fused; copies always do.
     let of_others = |(at, system): &(usize, &SystemHeader)| {
-        !header.systems[..*at].iter().any(|before| before.members == system.members)
+        let is_copies = system.role == Role::Copies;
+        !is_copies && !header.systems[..*at].iter().any(|before| before.members == system.members)
     };
     let first = header.systems.iter().enumerate().filter(of_others);
     let curves: Vec<Curve> =

@@ -52,6 +52,8 @@ fn a_run_of_ones_own_texts_leaves_a_log_a_table_and_pictures_and_can_be_told_aga
         let svg = fs::read_to_string(desk.at("run").join(picture)).unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("both"), "{picture}");
     }
+    let agreement = fs::read_to_string(desk.at("run/agreement.svg")).unwrap();
+    assert!(!agreement.contains("2 x "), "copies always agree");
     let log = fs::read(desk.at("run/log.jsonl")).unwrap();
     fs::remove_file(desk.at("run/table.md")).unwrap();
     desk.out(&["eval", "--from", "run/log.jsonl"]);
