@@ -1,8 +1,8 @@
 //! The most probable of some continuations, by the logarithm of the whole and by that per byte.
 //!
 //! Long choices are less probable than short ones, whatever they say; per byte they compete on
-//! equal terms (the `acc_norm` of EleutherAI's evaluation harness), and with members of several
-//! vocabularies bytes are the one unit they share.
+//! equal terms, and with members of several vocabularies bytes are the one unit they share. (The
+//! `acc_norm` of EleutherAI's evaluation harness counts characters, without the space before.)
 
 use std::collections::BTreeMap;
 
