@@ -7,51 +7,25 @@ use tutti::{
     constrain::{ConstrainError, Constraint},
     ensemble::{Ensemble, Member, Sequence, Step, Workspace},
     gguf::Gguf,
-    model::{KvCache, LanguageModel, ModelError, Row, Want},
     sampling::SamplingParams,
     tokenizer::Tokenizer,
 };
 
+use crate::sayer::Sayer;
+
 /// Says anything, and never that the text is over.
-struct Noise {
-    logits: usize,
-}
-
-impl LanguageModel for Noise {
-    fn vocab_size(&self) -> usize {
-        self.logits
-    }
-
-    fn context_length(&self) -> usize {
-        4096
-    }
-
-    fn new_cache(&self) -> KvCache {
-        KvCache::default()
-    }
-
-    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
-        for row in rows {
-            row.cache.append(row.tokens);
-            row.logits.clear();
-            if row.want != Want::Nothing {
-                // splitmix64's steps (Steele, Lea and Flood 2014).
-                let mut state = row.cache.tokens().len() as u64;
-                row.logits.resize_with(self.logits, || {
-                    state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                    ((mixed >> 32) % 1000) as f32 / 100.0
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
 fn noise(path: &Path, weight: f32) -> Member {
     let tokenizer = Arc::new(Tokenizer::from_gguf(&Gguf::open(path).unwrap()).unwrap());
-    let model = Arc::new(Noise { logits: tokenizer.len() });
-    Member::new(path.display().to_string(), model, tokenizer, weight)
+    let model = Sayer::new(tokenizer.len(), |read, logits| {
+        // splitmix64's steps (Steele, Lea and Flood 2014).
+        let mut state = read.len() as u64;
+        logits.fill_with(|| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            ((mixed >> 32) % 1000) as f32 / 100.0
+        });
+    });
+    Member::new(path.display().to_string(), Arc::new(model), tokenizer, weight)
 }
 
 /// What is written in at most so many pieces.

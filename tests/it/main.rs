@@ -23,6 +23,7 @@ mod openings;
 mod real;
 mod report;
 mod resting;
+mod sayer;
 mod scores;
 mod scripted;
 mod sentencepiece;

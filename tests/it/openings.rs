@@ -1,6 +1,6 @@
 //! How answers of members that see a space before every word begin.
 
-use std::{iter, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tutti::{
@@ -9,7 +9,7 @@ use tutti::{
     },
     ensemble::{Ensemble, Member, Sequence},
     gguf::Gguf,
-    model::{KvCache, LanguageModel, ModelError, Row, Want},
+    model::LanguageModel,
     sampling::SamplingParams,
     tokenizer::{
         Algorithm, DummySpace, PreTokenizer, SpecToken, TokenRole, Tokenizer, TokenizerSpec,
@@ -18,39 +18,18 @@ use tutti::{
     vocab::{Piece, TokenId},
 };
 
-use crate::{npm, real, sentencepiece};
+use crate::{npm, real, sayer::Sayer, sentencepiece};
 
 const WORDS: [&str; 6] = ["a", "b", " ", " a", " b", "?"];
 const END: u32 = 6;
 
 /// Says these tokens after whatever it reads that ends in `?`, then the end.
-struct Says(Vec<u32>);
-
-impl LanguageModel for Says {
-    fn vocab_size(&self) -> usize {
-        WORDS.len() + 1
-    }
-
-    fn context_length(&self) -> usize {
-        100
-    }
-
-    fn new_cache(&self) -> KvCache {
-        KvCache::default()
-    }
-
-    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
-        for row in rows {
-            row.cache.append(row.tokens);
-            row.logits.clear();
-            let said = row.cache.tokens().iter().rev().take_while(|token| token.0 != 5).count();
-            let next = self.0.get(said).copied().unwrap_or(END);
-            if row.want == Want::Last {
-                row.logits.extend((0..=END).map(|id| if id == next { 20.0 } else { 0.0 }));
-            }
-        }
-        Ok(())
-    }
+fn says(tokens: &[u32]) -> Arc<dyn LanguageModel> {
+    let tokens = tokens.to_vec();
+    Arc::new(Sayer::new(WORDS.len() + 1, move |read, logits| {
+        let said = read.iter().rev().take_while(|token| token.0 != 5).count();
+        logits[tokens.get(said).copied().unwrap_or(END) as usize] = 20.0;
+    }))
 }
 
 fn tokenizer(algorithm: Algorithm) -> Arc<Tokenizer> {
@@ -65,12 +44,12 @@ fn tokenizer(algorithm: Algorithm) -> Arc<Tokenizer> {
 fn spaced(tokens: &[u32], weight: f32) -> Member {
     let scores = Some((0..=END).map(|id| -(id as f32)).collect());
     let algorithm = Algorithm::SentencePiece { scores, dummy_space: DummySpace::First };
-    Member::new("spaced".to_owned(), Arc::new(Says(tokens.into())), tokenizer(algorithm), weight)
+    Member::new("spaced".to_owned(), says(tokens), tokenizer(algorithm), weight)
 }
 
 fn plain(tokens: &[u32], weight: f32) -> Member {
     let cut = Algorithm::ByteLevel { pre_tokenizer: PreTokenizer::Gpt2, ignore_merges: true };
-    Member::new("plain".to_owned(), Arc::new(Says(tokens.into())), tokenizer(cut), weight)
+    Member::new("plain".to_owned(), says(tokens), tokenizer(cut), weight)
 }
 
 /// The text, and the pieces that are told of it.
@@ -118,46 +97,15 @@ async fn the_space_before_an_answers_first_word_is_not_shown_alone_or_in_a_union
 }
 
 /// Says the tokens of a text, as its tokenizer has them, and the end.
-struct Recites {
-    tokens: Vec<TokenId>,
-    size: usize,
-}
-
-impl Recites {
-    fn member(name: &str, tokenizer: Tokenizer, text: &str) -> Member {
-        let end = tokenizer.stops()[0];
-        let tokens = tokenizer.encode(text.as_bytes()).into_iter().chain([end]).collect();
-        let model = Arc::new(Self { tokens, size: tokenizer.len() });
-        Member::new(name.to_owned(), model, Arc::new(tokenizer), 0.5)
-    }
-}
-
-impl LanguageModel for Recites {
-    fn vocab_size(&self) -> usize {
-        self.size
-    }
-
-    fn context_length(&self) -> usize {
-        100
-    }
-
-    fn new_cache(&self) -> KvCache {
-        KvCache::default()
-    }
-
-    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
-        for row in rows {
-            row.cache.append(row.tokens);
-            let is_read = |count: &usize| row.cache.tokens().ends_with(&self.tokens[..*count]);
-            let read = (0..self.tokens.len()).rev().find(is_read).unwrap();
-            row.logits.clear();
-            if row.want == Want::Last {
-                row.logits.extend(iter::repeat_n(0.0, self.size));
-                row.logits[self.tokens[read].0 as usize] = 30.0;
-            }
-        }
-        Ok(())
-    }
+fn recites(name: &str, tokenizer: Tokenizer, text: &str) -> Member {
+    let end = tokenizer.stops()[0];
+    let tokens: Vec<_> = tokenizer.encode(text.as_bytes()).into_iter().chain([end]).collect();
+    let model = Sayer::new(tokenizer.len(), move |read, logits| {
+        let is_read = |count: &usize| read.ends_with(&tokens[..*count]);
+        let said = (0..tokens.len()).rev().find(is_read).unwrap();
+        logits[tokens[said].0 as usize] = 30.0;
+    });
+    Member::new(name.to_owned(), Arc::new(model), Arc::new(tokenizer), 0.5)
 }
 
 /// Each goes on only if it has read its own tokens.
@@ -172,10 +120,7 @@ async fn a_real_vocabulary_with_spaces_and_one_without_agree_on_an_answers_first
         assert!(spaced.has_dummy_space());
         let plain = Tokenizer::from_gguf(&Gguf::open(&real::qwen()).unwrap()).unwrap();
         let text = "Hello world, how are you?";
-        vec![
-            Recites::member("spaced", spaced, &format!(" {text}")),
-            Recites::member("plain", plain, text),
-        ]
+        vec![recites("spaced", spaced, &format!(" {text}")), recites("plain", plain, text)]
     };
     let (text, told) = said(members(), asked()).await;
     assert_eq!(text, "Hello world, how are you?");
