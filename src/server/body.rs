@@ -1,6 +1,8 @@
 //! A request's body as a wire type, or an error that says what is wrong and where.
 
 mod mistyped;
+mod string_or;
+mod unread;
 
 use axum::{
     body::Bytes,
@@ -11,7 +13,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, error::Category};
 
 use super::{ApiError, App};
-use mistyped::refusal;
+use mistyped::{refusal, shown};
+
+pub(super) use string_or::{Instead, StringOr};
+pub(super) use unread::{Place, neither};
 
 /// The bytes of a body that says it is JSON; [`parse`] makes the types of them.
 pub(super) struct JsonBody(Bytes);
@@ -32,9 +37,20 @@ impl FromRequest<App> for JsonBody {
 }
 
 impl JsonBody {
-    /// The fields that one type reads. Others are left to others.
-    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+    /// What one type reads, and where the fields stand that it does not read.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<(T, Vec<Place>), ApiError> {
+        // The derived types would take a list too, as their fields in order.
+        if !self.0.trim_ascii_start().starts_with(b"{") {
+            let body: Value = serde_json::from_slice(&self.0).map_err(|error| bad_json(&error))?;
+            let reason = format!("must be an object, not {}", shown(&body));
+            return Err(ApiError::WrongType { param: None, reason });
+        }
         parse(&self.0)
+    }
+
+    /// All that was sent.
+    pub(super) fn value(&self) -> Result<Value, ApiError> {
+        Ok(self.parse()?.0)
     }
 }
 
@@ -51,25 +67,20 @@ fn unreadable(rejection: &BytesRejection, limit: usize) -> ApiError {
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<Place>), ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let mut unread = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| unread.push(Place::from(&path));
+    let noted = serde_ignored::Deserializer::new(&mut json, &mut note);
+    let parsed = serde_path_to_error::deserialize(noted).map_err(|error| {
         let whole = || serde_json::from_slice::<Value>(bytes).ok();
         match error.inner().classify() {
-            Category::Data => {
-                refusal(whole().as_ref(), "", error.path(), &error.inner().to_string())
-            }
+            Category::Data => refusal(whole().as_ref(), error.path(), &error.inner().to_string()),
             Category::Syntax | Category::Eof | Category::Io => bad_json(error.inner()),
         }
     })?;
     json.end().map_err(|error| bad_json(&error))?;
-    Ok(parsed)
-}
-
-/// A part of a body that was read before; `at` is where it stands.
-pub(super) fn from_value<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| refusal(Some(value), at, error.path(), &error.inner().to_string()))
+    Ok((parsed, unread))
 }
 
 fn bad_json(error: &serde_json::Error) -> ApiError {

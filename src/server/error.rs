@@ -8,7 +8,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::engine::GenerateError;
+use crate::engine::{GenerateError, ModelCard};
 
 /// Seconds after which a refused client may come back: about what a short answer takes.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
@@ -84,6 +84,16 @@ impl From<GenerateError> for ApiError {
 impl ApiError {
     pub(super) fn missing(param: impl Into<String>) -> Self {
         Self::Missing { param: param.into() }
+    }
+
+    /// The same; where a model is unknown these are told of beside the engine's.
+    pub(super) fn and_models(mut self, models: Vec<ModelCard>) -> Self {
+        if let Self::Generate { error: GenerateError::UnknownModel { available, .. }, .. } =
+            &mut self
+        {
+            available.extend(models.into_iter().map(|card| card.name));
+        }
+        self
     }
 
     /// The same, of a request that has these names.

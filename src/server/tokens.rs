@@ -1,7 +1,11 @@
 //! `/tokenize`, `/detokenize` and `/tokenizer_info`: the union vocabulary, whose ids are the
 //! API's token ids. The shapes are vLLM's, which lm-eval's remote tokenizer reads.
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -9,7 +13,7 @@ use super::{
     ApiError, App,
     body::JsonBody,
     openapi::Refusals,
-    wire::{END, token_text},
+    wire::{END, naming, read, token_text},
 };
 use crate::engine::{GenerateError, ModelCard, Piece, UnionId};
 
@@ -60,11 +64,9 @@ pub(super) struct TokenizerInfo {
 }
 
 #[utoipa::path(post, path = "/tokenize", request_body = TokenizeRequest, responses((status = 200, description = "the answer", body = Tokenized), Refusals))]
-pub(super) async fn tokenize(
-    State(app): State<App>,
-    body: JsonBody,
-) -> Result<Json<Tokenized>, ApiError> {
-    let request: TokenizeRequest = body.parse()?;
+pub(super) async fn tokenize(State(app): State<App>, body: JsonBody) -> Result<Response, ApiError> {
+    let (request, ignored) = read::<TokenizeRequest>(&body)?;
+    let ignored = app.ignore(ignored)?;
     if request.messages.is_some() {
         let reason = "is not served: every member has a template of its own; send `prompt`";
         return Err(ApiError::unsupported("messages", reason));
@@ -81,25 +83,28 @@ pub(super) async fn tokenize(
         Piece::End => END.to_owned(),
     };
     let wanted = request.return_token_strs.unwrap_or(false);
-    Ok(Json(Tokenized {
+    let answer = Tokenized {
         count: ids.len(),
         max_model_len: card.context_length,
         token_strs: wanted.then(|| ids.iter().map(word).collect()),
         tokens: ids.into_iter().map(|id| id.0).collect(),
-    }))
+    };
+    Ok(naming(&ignored, Json(answer).into_response()))
 }
 
 #[utoipa::path(post, path = "/detokenize", request_body = DetokenizeRequest, responses((status = 200, description = "the answer", body = Detokenized), Refusals))]
 pub(super) async fn detokenize(
     State(app): State<App>,
     body: JsonBody,
-) -> Result<Json<Detokenized>, ApiError> {
-    let request: DetokenizeRequest = body.parse()?;
+) -> Result<Response, ApiError> {
+    let (request, ignored) = read::<DetokenizeRequest>(&body)?;
+    let ignored = app.ignore(ignored)?;
     let tokens = request.tokens.ok_or_else(|| ApiError::missing("tokens"))?;
     let card = card(&app, request.model)?;
     let ids: Vec<UnionId> = tokens.into_iter().map(UnionId).collect();
     let bytes = app.engine.detokenize(&card.name, &ids)?;
-    Ok(Json(Detokenized { prompt: String::from_utf8_lossy(&bytes).into_owned() }))
+    let answer = Detokenized { prompt: String::from_utf8_lossy(&bytes).into_owned() };
+    Ok(naming(&ignored, Json(answer).into_response()))
 }
 
 #[utoipa::path(get, path = "/tokenizer_info", responses((status = 200, description = "the answer", body = TokenizerInfo), Refusals))]

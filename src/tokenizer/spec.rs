@@ -158,7 +158,7 @@ impl SpecToken {
 }
 
 /// Mistral's. Llama 3 has `<|python_tag|>` too, but writes the same calls without.
-const WRITTEN_MARKS: [&str; 1] = ["[TOOL_CALLS]"];
+const WRITTEN_MARKS: [&str; 3] = ["[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"];
 
 const WELL_KNOWN_STOPS: [&str; 8] = [
     "<|im_end|>",

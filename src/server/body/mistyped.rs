@@ -6,16 +6,17 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::server::ApiError;
 
-/// `message` is serde's about the value at `path` inside `value`, which stands at `at` in the
-/// request; the whole body stands at "".
-pub(super) fn refusal(value: Option<&Value>, at: &str, path: &Path, message: &str) -> ApiError {
+/// `message` is serde's about the value at `path` inside the body.
+pub(super) fn refusal(body: Option<&Value>, path: &Path, message: &str) -> ApiError {
     let step = |value, segment: &Segment| inside(value, segment);
-    let found = value.and_then(|value| path.iter().try_fold(value, step));
+    let found = body.and_then(|body| path.iter().try_fold(body, step));
     let path = path.to_string();
-    let param = if path == "." { at.to_owned() } else { join(at, &path) };
+    let param = if path == "." { String::new() } else { path };
     let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
     if let Some(name) = message.strip_prefix("missing field ") {
-        return ApiError::missing(join(&param, name.trim_matches('`')));
+        let name = name.trim_matches('`');
+        let dot = if param.is_empty() { "" } else { "." };
+        return ApiError::missing(format!("{param}{dot}{name}"));
     }
     // The path goes to the field itself.
     if let Some(known) = message.strip_prefix("unknown field ") {
@@ -46,11 +47,6 @@ fn inside<'v>(value: &'v Value, segment: &Segment) -> Option<&'v Value> {
     }
 }
 
-fn join(at: &str, path: &str) -> String {
-    let dot = if at.is_empty() || path.starts_with('[') { "" } else { "." };
-    format!("{at}{dot}{path}")
-}
-
 /// What serde calls `expected`.
 fn json_type<'e>(expected: &'e str, found: Option<&Value>) -> &'e str {
     let is_whole = found.is_some_and(|found| found.is_i64() || found.is_u64());
@@ -70,7 +66,7 @@ fn json_type<'e>(expected: &'e str, found: Option<&Value>) -> &'e str {
 }
 
 /// Numbers as they are; a text may be long, and its sender knows it.
-fn shown(found: &Value) -> String {
+pub(super) fn shown(found: &Value) -> String {
     match found {
         Value::Null | Value::Bool(_) | Value::Number(_) => found.to_string(),
         Value::String(_) => "a string".to_owned(),

@@ -5,14 +5,18 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::{
-    server::ApiError,
+    server::{
+        ApiError,
+        body::{Instead, StringOr},
+    },
     tokenizer::chat::{Message, Role, ToolCall},
 };
 
-/// A message as clients send it. Fields we do not know are ignored.
+/// A message as clients send it.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(in crate::server) struct WireMessage {
     role: String,
+    #[schema(inline)]
     content: Option<Content>,
     name: Option<String>,
     tool_calls: Option<Vec<WireCall>>,
@@ -21,18 +25,26 @@ pub(in crate::server) struct WireMessage {
     audio: Option<Value>,
 }
 
+pub(in crate::server) type Content = StringOr<Vec<WirePart>>;
+
+impl Instead for Vec<WirePart> {
+    const EXPECTED: &'static str = "a string or a list of content parts";
+}
+
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string or a list of content parts")]
-pub(in crate::server) enum Content {
-    Text(String),
-    Parts(Vec<Value>),
+pub(in crate::server) struct WirePart {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    text: Option<String>,
 }
 
 /// A call that an assistant made, as this server sent it.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 struct WireCall {
     id: String,
-    function: CalledFunction,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    function: Option<CalledFunction>,
 }
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -65,10 +77,12 @@ impl WireMessage {
                 return Err(ApiError::invalid(param, "is required for this role"));
             }
         };
+        let checked = calls.into_iter().enumerate();
+        let checked = checked.map(|(index, call)| call.check(&format!("{at}.tool_calls[{index}]")));
         Ok(Message {
             role,
             content,
-            tool_calls: calls.into_iter().map(WireCall::check).collect(),
+            tool_calls: checked.collect::<Result<_, _>>()?,
             tool_call_id: self.tool_call_id,
             name: self.name,
         })
@@ -87,9 +101,14 @@ impl WireMessage {
 }
 
 impl WireCall {
-    fn check(self) -> ToolCall {
-        let CalledFunction { name, arguments } = self.function;
-        tool_call(self.id, name, &arguments)
+    fn check(self, at: &str) -> Result<ToolCall, ApiError> {
+        if let Some(kind) = self.kind.filter(|kind| kind != "function") {
+            let reason = format!("is `{kind}`; only `function` is served");
+            return Err(ApiError::unsupported(format!("{at}.type"), reason));
+        }
+        let function = self.function.ok_or_else(|| ApiError::missing(format!("{at}.function")))?;
+        let CalledFunction { name, arguments } = function;
+        Ok(tool_call(self.id, name, &arguments))
     }
 }
 
@@ -121,8 +140,8 @@ pub(in crate::server) fn role(word: &str, at: &str) -> Result<Role, ApiError> {
 impl Content {
     pub(in crate::server) fn check(self, at: &str) -> Result<String, ApiError> {
         match self {
-            Self::Text(text) => Ok(text),
-            Self::Parts(parts) => join(&parts, at),
+            Self::String(text) => Ok(text),
+            Self::Other(parts) => join(parts, at),
         }
     }
 }
@@ -130,21 +149,18 @@ impl Content {
 /// The kinds of parts that are text: of a chat, and of the two sides of a response.
 const TEXTS: &[&str] = &["text", "input_text", "output_text"];
 
-fn join(parts: &[Value], at: &str) -> Result<String, ApiError> {
-    let texts = parts.iter().enumerate().map(|(index, part)| {
+fn join(parts: Vec<WirePart>, at: &str) -> Result<String, ApiError> {
+    let texts = parts.into_iter().enumerate().map(|(index, WirePart { kind, text })| {
         let at = format!("{at}[{index}]");
-        match part.get("type").and_then(Value::as_str) {
-            Some(kind) if TEXTS.contains(&kind) => match part.get("text").and_then(Value::as_str) {
-                Some(text) => Ok(text),
-                None => Err(ApiError::invalid(format!("{at}.text"), "must be a string")),
-            },
+        match kind {
+            Some(kind) if TEXTS.contains(&kind.as_str()) => {
+                text.ok_or_else(|| ApiError::missing(format!("{at}.text")))
+            }
             Some(other) => Err(ApiError::unsupported(
                 format!("{at}.type"),
                 format!("is `{other}`, but only `text` parts are served"),
             )),
-            None => {
-                Err(ApiError::invalid(format!("{at}.type"), "must be a string, such as `text`"))
-            }
+            None => Err(ApiError::missing(format!("{at}.type"))),
         }
     });
     texts.collect()

@@ -36,10 +36,11 @@ pub(super) async fn create(
     Extension(record): Extension<Arc<Record>>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let (request, ignored) = ChatRequest::parse(&body)?;
-    let ignored = app.ignore(ignored)?;
+    let (request, mut ignored) = ChatRequest::parse(&body)?;
     let budget = request.budget();
     let question = request.check(&app)?;
+    ignored.extend_from_slice(&question.toolbox.lax);
+    let ignored = app.ignore(ignored)?;
     if let Some(writer) = reports::writer(&app, &question.generate.model) {
         let ignored = ignored.into_iter().chain(budget.map(str::to_owned)).collect();
         return report::answer(&app, record, (writer, question), ignored).await;
@@ -50,5 +51,6 @@ pub(super) async fn create(
     let transcript = Chunks::new(Head::new(&generate.model), &toolbox, options, scores);
     let requests = generate.choices(choices).collect();
     let asked = Asked { requests, names, stream: stream.is_some(), ignored };
-    sse::answer(&app, record, asked, transcript).await
+    let answer = sse::answer(&app, record, asked, transcript).await;
+    answer.map_err(|error| error.and_models(reports::chat_models(&app)))
 }

@@ -5,18 +5,15 @@ use utoipa::ToSchema;
 
 use super::message::WireMessage;
 use crate::{
-    engine::{GenerateRequest, Logprobs, Prompt},
+    engine::{GenerateRequest, Prompt},
     server::{
         ApiError, App,
         error::Names,
         tools::{Toolbox, WireChoice, WireTool},
-        wire::{Body, Own, ResponseFormat, Rest, StreamOptions, at_least, one, template_args},
+        wire::{Body, Own, ResponseFormat, StreamOptions, asked, at_least, one, template_args},
     },
     tokenizer::chat::{Message, TemplateArgs},
 };
-
-/// As OpenAI's API has it.
-const MAX_TOP_LOGPROBS: usize = 20;
 
 /// The body of `POST /v1/chat/completions`.
 pub(super) type ChatRequest = Body<ChatFields>;
@@ -35,13 +32,11 @@ pub(super) struct ChatFields {
     #[schema(minimum = 0, maximum = 20)]
     top_logprobs: Option<i64>,
     tools: Option<Vec<WireTool>>,
+    #[schema(inline)]
     tool_choice: Option<WireChoice>,
     parallel_tool_calls: Option<bool>,
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<TemplateArgs>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    rest: Rest,
 }
 
 /// What is asked of the engine, and how the answer is to be sent.
@@ -93,7 +88,8 @@ impl ChatRequest {
         let forced = toolbox.calls.constraint().map(|constraint| ("tools", constraint));
         let (asked_by, constraint) = forced.or(format).unzip();
         names.constraint = asked_by.unwrap_or(names.constraint);
-        let logprobs = logprobs(self.own.logprobs, self.own.top_logprobs, common.attribution)?;
+        let wanted = self.own.logprobs.unwrap_or(common.attribution);
+        let logprobs = asked(wanted, "logprobs: true", self.own.top_logprobs, &common)?;
         let messages = check_messages(messages)?;
         let template_args = template_args(self.own.chat_template_kwargs)?;
         let prompt = Prompt::Chat { messages, tools: toolbox.tools.clone(), template_args };
@@ -108,23 +104,6 @@ impl ChatRequest {
     }
 }
 
-fn logprobs(
-    wanted: Option<bool>,
-    top: Option<i64>,
-    members: bool,
-) -> Result<Option<Logprobs>, ApiError> {
-    let wanted = wanted.unwrap_or(members);
-    let top = at_least("top_logprobs", top.unwrap_or(0), 0)?;
-    if top > MAX_TOP_LOGPROBS {
-        let reason = format!("is {top}; at most {MAX_TOP_LOGPROBS} are served");
-        return Err(ApiError::invalid("top_logprobs", reason));
-    }
-    if top > 0 && !wanted {
-        return Err(ApiError::invalid("top_logprobs", "is only allowed with `logprobs: true`"));
-    }
-    Ok(wanted.then_some(Logprobs { top, members, ..Logprobs::default() }))
-}
-
 fn check_messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, ApiError> {
     let messages = messages.ok_or_else(|| ApiError::missing("messages"))?;
     if messages.is_empty() {
@@ -136,8 +115,4 @@ fn check_messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, Ap
 
 impl Own for ChatFields {
     const NAME: &'static str = "ChatRequest";
-
-    fn rest(&self) -> &Rest {
-        &self.rest
-    }
 }

@@ -8,7 +8,7 @@ use crate::{
     server::{
         ApiError, App,
         error::Names,
-        wire::{Body, Own, Rest, StreamOptions, at_least},
+        wire::{Body, Own, StreamOptions, at_least},
     },
 };
 
@@ -33,9 +33,6 @@ pub(super) struct OwnFields {
     /// penalties and temperature; with `echo` the prompt's too.
     #[schema(minimum = 0, maximum = 20)]
     logprobs: Option<i64>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    rest: Rest,
 }
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -125,8 +122,4 @@ pub(super) fn texts(app: &App, model: &str, prompts: &[Prompt]) -> Result<Vec<St
 
 impl Own for OwnFields {
     const NAME: &'static str = "CompletionRequest";
-
-    fn rest(&self) -> &Rest {
-        &self.rest
-    }
 }

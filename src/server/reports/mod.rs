@@ -24,7 +24,7 @@ use super::{
     body::JsonBody,
     openapi::{Refusals, StreamEvent},
     ops::Record,
-    wire::naming,
+    wire::{naming, read},
 };
 use crate::{
     engine::ModelCard,
@@ -53,8 +53,8 @@ pub(super) async fn create(
     Extension(record): Extension<Arc<Record>>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let request: ReportsRequest = body.parse()?;
-    let ignored = app.ignore(request.ignored()?)?;
+    let (request, ignored) = read::<ReportsRequest>(&body)?;
+    let ignored = app.ignore(ignored)?;
     let stream = request.stream();
     let request = request.validate(&app)?;
     let started = start(&app, request).await?;

@@ -6,10 +6,7 @@ use utoipa::ToSchema;
 use crate::{
     report::{Plan, PlanFault, ReportError, ReportRequest},
     sampling::SamplingParams,
-    server::{
-        ApiError, App,
-        wire::{Rest, ignored},
-    },
+    server::{ApiError, App},
 };
 
 /// The tokens of a section if none are asked for, as on the command line.
@@ -39,17 +36,9 @@ pub(in crate::server) struct ReportsRequest {
     top_p: Option<f32>,
     seed: Option<u64>,
     stream: Option<bool>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    rest: Rest,
 }
 
 impl ReportsRequest {
-    /// The names of the fields that nothing reads.
-    pub(super) fn ignored(&self) -> Result<Vec<String>, ApiError> {
-        ignored(&[&self.rest])
-    }
-
     pub(super) fn stream(&self) -> bool {
         self.stream.unwrap_or(false)
     }

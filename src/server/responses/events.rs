@@ -38,9 +38,9 @@ impl Events {
 
 impl Transcript for Events {
     fn whole(mut self, mut answers: Vec<Answer>) -> Result<Response, ApiError> {
-        let (answer, mut unsent) = (answers.pop().ok_or(ApiError::Unfinished)?, Vec::new());
-        self.writer.text(&answer.text, &mut unsent);
-        self.writer.finish(answer.reason(), answer.usage(), &mut unsent);
+        let (mut answer, mut unsent) = (answers.pop().ok_or(ApiError::Unfinished)?, Vec::new());
+        self.writer.text(&answer.text, std::mem::take(&mut answer.pieces), &mut unsent)?;
+        self.writer.finish(answer.reason(), answer.usage(), &mut unsent)?;
         Ok(Json(self.writer.response()).into_response())
     }
 
@@ -53,8 +53,8 @@ impl Transcript for Events {
     fn take(&mut self, _: usize, event: Event, out: &mut Out) -> Result<(), ApiError> {
         let mut events = Vec::new();
         match event {
-            Event::Text { text, .. } => self.writer.text(&text, &mut events),
-            Event::Finished { reason, usage } => self.writer.finish(reason, usage, &mut events),
+            Event::Text { text, pieces, .. } => self.writer.text(&text, pieces, &mut events)?,
+            Event::Finished { reason, usage } => self.writer.finish(reason, usage, &mut events)?,
             _ => {}
         }
         self.send(events, out);

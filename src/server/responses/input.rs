@@ -1,79 +1,73 @@
 //! `input`: a text, or items of a conversation.
 
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
     server::{
         ApiError,
-        body::from_value,
+        body::{Instead, StringOr},
         chat::{Content, role, tool_call},
     },
     tokenizer::chat::{Message, Role},
 };
 
+pub(super) type Input = StringOr<Vec<Item>>;
+
+impl Instead for Vec<Item> {
+    const EXPECTED: &'static str = "a string or a list of items";
+}
+
+/// A message without a `type`; a call or its result by theirs. Each has its own of the other
+/// fields.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string or a list of items")]
-pub(super) enum Input {
-    Text(String),
-    Items(Vec<Value>),
+pub(super) struct Item {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    role: Option<String>,
+    #[schema(inline)]
+    content: Option<Content>,
+    call_id: Option<String>,
+    name: Option<String>,
+    arguments: Option<String>,
+    #[schema(inline)]
+    output: Option<Content>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-struct WireMessage {
-    role: String,
-    content: Content,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct WireCall {
-    call_id: String,
-    name: String,
-    #[serde(default)]
-    arguments: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct WireResult {
-    call_id: String,
-    output: Content,
-}
-
-impl Input {
-    pub(super) fn check(self, instructions: Option<&str>) -> Result<Vec<Message>, ApiError> {
-        let mut messages = Vec::new();
-        messages.extend(instructions.map(|text| Message::new(Role::System, text)));
-        match self {
-            Self::Text(text) => messages.push(Message::new(Role::User, text)),
-            Self::Items(items) if items.is_empty() => {
-                return Err(ApiError::invalid("input", "is empty; send at least one item"));
-            }
-            Self::Items(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    add(item, &format!("input[{index}]"), &mut messages)?;
-                }
+/// The conversation that an input is.
+pub(super) fn messages(input: Input, instructions: Option<&str>) -> Result<Vec<Message>, ApiError> {
+    let mut messages = Vec::new();
+    messages.extend(instructions.map(|text| Message::new(Role::System, text)));
+    match input {
+        StringOr::String(text) => messages.push(Message::new(Role::User, text)),
+        StringOr::Other(items) if items.is_empty() => {
+            return Err(ApiError::invalid("input", "is empty; send at least one item"));
+        }
+        StringOr::Other(items) => {
+            for (index, item) in items.into_iter().enumerate() {
+                add(item, &format!("input[{index}]"), &mut messages)?;
             }
         }
-        Ok(messages)
     }
+    Ok(messages)
 }
 
-fn add(item: &Value, at: &str, messages: &mut Vec<Message>) -> Result<(), ApiError> {
-    let kind = item.get("type").and_then(Value::as_str).unwrap_or("message").to_owned();
-    match kind.as_str() {
+fn add(item: Item, at: &str, messages: &mut Vec<Message>) -> Result<(), ApiError> {
+    let missing = |name: &'static str| move || ApiError::missing(format!("{at}.{name}"));
+    match item.kind.as_deref().unwrap_or("message") {
         "message" => {
-            let WireMessage { role: word, content } = from_value(item, at)?;
-            let role = role(&word, at)?;
+            let role = role(&item.role.ok_or_else(missing("role"))?, at)?;
             if role == Role::Tool {
                 let reason = "is `tool`; send the result as a `function_call_output`";
                 return Err(ApiError::invalid(format!("{at}.role"), reason));
             }
+            let content = item.content.ok_or_else(missing("content"))?;
             messages.push(Message::new(role, content.check(&format!("{at}.content"))?));
         }
         "function_call" => {
-            let WireCall { call_id, name, arguments } = from_value(item, at)?;
-            let call = tool_call(call_id, name, &arguments);
+            let id = item.call_id.ok_or_else(missing("call_id"))?;
+            let name = item.name.ok_or_else(missing("name"))?;
+            let call = tool_call(id, name, &item.arguments.unwrap_or_default());
             match messages.last_mut().filter(|message| message.role == Role::Assistant) {
                 Some(message) => message.tool_calls.push(call),
                 None => {
@@ -84,9 +78,9 @@ fn add(item: &Value, at: &str, messages: &mut Vec<Message>) -> Result<(), ApiErr
             }
         }
         "function_call_output" => {
-            let WireResult { call_id, output } = from_value(item, at)?;
+            let tool_call_id = Some(item.call_id.ok_or_else(missing("call_id"))?);
+            let output = item.output.ok_or_else(missing("output"))?;
             let content = output.check(&format!("{at}.output"))?;
-            let tool_call_id = Some(call_id);
             messages.push(Message { tool_call_id, ..Message::new(Role::Tool, content) });
         }
         other => {

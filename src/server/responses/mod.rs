@@ -12,6 +12,7 @@ use axum::{Extension, extract::State, response::Response};
 use super::{
     ApiError, App,
     body::JsonBody,
+    generation::Scores,
     openapi::{Refusals, StreamEvent},
     ops::Record,
     sse::{self, Asked},
@@ -31,10 +32,12 @@ pub(super) async fn create(
     Extension(record): Extension<Arc<Record>>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let (request, ignored) = ResponsesRequest::parse(&body)?;
+    let (request, mut ignored) = ResponsesRequest::parse(&body)?;
+    let Question { generate, toolbox, stream, logprobs, echo, names } = request.check(&app)?;
+    ignored.extend_from_slice(&toolbox.lax);
     let ignored = app.ignore(ignored)?;
-    let Question { generate, toolbox, stream, echo, names } = request.check(&app)?;
-    let events = Events::new(Writer::new(&generate.model, echo, &toolbox));
+    let scores = logprobs.then(|| Scores::new(&app, &generate.model));
+    let events = Events::new(Writer::new(&generate.model, echo, &toolbox, scores));
     let asked = Asked { requests: vec![generate], names, stream, ignored };
     sse::answer(&app, record, asked, events).await
 }

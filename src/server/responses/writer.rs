@@ -1,15 +1,19 @@
 //! A response as it is written: items of output, and the events that tell of them.
 
+use std::collections::VecDeque;
+
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::request::Echo;
 use crate::{
-    engine::{FinishReason, Usage},
+    engine::{FinishReason, ScoredPiece, Usage},
     server::{
         ApiError,
+        generation::Scores,
         tools::{Part, Reader, Toolbox},
         unix_seconds,
+        wire::Token,
     },
 };
 
@@ -19,12 +23,16 @@ pub(super) struct Writer {
     model: String,
     echo: Echo,
     reader: Reader,
+    /// Writes the log-probabilities if they were asked for.
+    scores: Option<Scores>,
+    /// Pieces whose text is in no item yet.
+    pieces: VecDeque<ScoredPiece>,
     items: Vec<Item>,
     end: End,
 }
 
 enum Item {
-    Message { id: String, text: String },
+    Message { id: String, text: String, logprobs: Vec<Token> },
     Call { id: String, call_id: String, name: String, arguments: String },
 }
 
@@ -36,13 +44,15 @@ enum End {
 }
 
 impl Writer {
-    pub(super) fn new(model: &str, echo: Echo, toolbox: &Toolbox) -> Self {
+    pub(super) fn new(model: &str, echo: Echo, toolbox: &Toolbox, scores: Option<Scores>) -> Self {
         Self {
             id: named("resp"),
             created: unix_seconds(),
             model: model.to_owned(),
             echo,
             reader: Reader::new(toolbox),
+            scores,
+            pieces: VecDeque::new(),
             items: Vec::new(),
             end: End::Running,
         }
@@ -53,16 +63,39 @@ impl Writer {
         events.push(json!({ "type": "response.in_progress", "response": self.response() }));
     }
 
-    pub(super) fn text(&mut self, text: &str, events: &mut Vec<Value>) {
-        for part in self.reader.push(text) {
-            self.part(part, events);
+    /// `pieces` are those that the text consists of, where they are told.
+    pub(super) fn text(
+        &mut self,
+        text: &str,
+        pieces: Vec<ScoredPiece>,
+        events: &mut Vec<Value>,
+    ) -> Result<(), ApiError> {
+        // One by one, so that those of a call are known from those of the text around it.
+        let (mut read, mut end) = (0, 0);
+        for piece in pieces {
+            end += piece.bytes.len();
+            self.pieces.push_back(piece);
+            if let Some(text) = text.get(read..end) {
+                self.read(text, events)?;
+                read = end;
+            }
         }
+        self.read(&text[read..], events)
     }
 
-    pub(super) fn finish(&mut self, reason: FinishReason, usage: Usage, events: &mut Vec<Value>) {
-        for part in self.reader.finish() {
-            self.part(part, events);
-        }
+    fn read(&mut self, text: &str, events: &mut Vec<Value>) -> Result<(), ApiError> {
+        let parts = self.reader.push(text);
+        parts.into_iter().try_for_each(|part| self.part(part, events))
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        reason: FinishReason,
+        usage: Usage,
+        events: &mut Vec<Value>,
+    ) -> Result<(), ApiError> {
+        let parts = self.reader.finish();
+        parts.into_iter().try_for_each(|part| self.part(part, events))?;
         // An answer without words is a message without words.
         if self.items.is_empty() {
             self.open_message(events);
@@ -71,6 +104,7 @@ impl Writer {
         self.end = End::Finished(reason, usage);
         let kind = format!("response.{}", self.status());
         events.push(json!({ "type": kind, "response": self.response() }));
+        Ok(())
     }
 
     pub(super) fn fail(&mut self, error: &ApiError, events: &mut Vec<Value>) {
@@ -79,24 +113,28 @@ impl Writer {
         events.push(json!({ "type": "response.failed", "response": self.response() }));
     }
 
-    fn part(&mut self, part: Part, events: &mut Vec<Value>) {
+    fn part(&mut self, part: Part, events: &mut Vec<Value>) -> Result<(), ApiError> {
         match part {
             Part::Text(more) => {
                 if !matches!(self.items.last(), Some(Item::Message { .. })) {
                     self.close(false, events);
                     self.open_message(events);
                 }
+                let told = self.told(&more)?;
                 let output_index = self.items.len() - 1;
-                if let Some(Item::Message { id, text }) = self.items.last_mut() {
+                if let Some(Item::Message { id, text, logprobs }) = self.items.last_mut() {
                     text.push_str(&more);
                     events.push(json!({
                         "type": "response.output_text.delta", "item_id": id,
                         "output_index": output_index, "content_index": 0,
-                        "delta": more, "logprobs": [],
+                        "delta": more, "logprobs": told,
                     }));
+                    logprobs.extend(told);
                 }
             }
             Part::Call { id: call_id, name } => {
+                // A call's own are in no text.
+                self.pieces.clear();
                 self.close(false, events);
                 let (id, arguments) = (named("fc"), String::new());
                 self.items.push(Item::Call { id, call_id, name, arguments });
@@ -113,6 +151,26 @@ impl Writer {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The log-probabilities of the pieces that this text consists of.
+    fn told(&mut self, text: &str) -> Result<Vec<Token>, ApiError> {
+        let Some(scores) = &self.scores else { return Ok(Vec::new()) };
+        // White space after a call is in no text either.
+        let blank = |piece: &ScoredPiece| piece.bytes.iter().all(u8::is_ascii_whitespace);
+        let begins = |piece: &ScoredPiece| text.as_bytes().starts_with(&piece.bytes);
+        while self.pieces.front().is_some_and(|piece| blank(piece) && !begins(piece)) {
+            self.pieces.pop_front();
+        }
+        let (mut length, mut pieces) = (0, Vec::new());
+        while length < text.len()
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            length += piece.bytes.len();
+            pieces.push(piece);
+        }
+        Ok(scores.chat(&pieces)?.content)
     }
 
     fn open_message(&mut self, events: &mut Vec<Value>) {
@@ -127,9 +185,9 @@ impl Writer {
         }));
         events.push(json!({
             "type": "response.content_part.added", "item_id": id, "output_index": output_index,
-            "content_index": 0, "part": output_text(""),
+            "content_index": 0, "part": output_text("", &[]),
         }));
-        self.items.push(Item::Message { id, text: String::new() });
+        self.items.push(Item::Message { id, text: String::new(), logprobs: Vec::new() });
     }
 
     /// Tells that the last item is done.
@@ -137,7 +195,7 @@ impl Writer {
         let output_index = self.items.len().saturating_sub(1);
         match self.items.last() {
             None => return,
-            Some(Item::Message { id, text }) => {
+            Some(Item::Message { id, text, logprobs }) => {
                 let place = |kind: &str| {
                     json!({
                         "type": kind, "item_id": id, "output_index": output_index,
@@ -146,10 +204,10 @@ impl Writer {
                 };
                 let mut done = place("response.output_text.done");
                 done["text"] = json!(text);
-                done["logprobs"] = json!([]);
+                done["logprobs"] = json!(logprobs);
                 events.push(done);
                 let mut done = place("response.content_part.done");
-                done["part"] = output_text(text);
+                done["part"] = output_text(text, logprobs);
                 events.push(done);
             }
             Some(Item::Call { id, name, arguments, .. }) => events.push(json!({
@@ -213,6 +271,7 @@ impl Writer {
             "text": { "format": self.echo.format },
             "tool_choice": self.echo.tool_choice,
             "tools": tools,
+            "top_logprobs": self.echo.top_logprobs,
             "top_p": decimal(self.echo.top_p),
             "truncation": "disabled",
             "usage": match &self.end {
@@ -226,9 +285,9 @@ impl Writer {
 impl Item {
     fn wire(&self, status: &str) -> Value {
         match self {
-            Self::Message { id, text } => json!({
+            Self::Message { id, text, logprobs } => json!({
                 "id": id, "type": "message", "role": "assistant", "status": status,
-                "content": [output_text(text)],
+                "content": [output_text(text, logprobs)],
             }),
             Self::Call { id, call_id, name, arguments } => json!({
                 "id": id, "type": "function_call", "status": status, "call_id": call_id,
@@ -238,8 +297,8 @@ impl Item {
     }
 }
 
-fn output_text(text: &str) -> Value {
-    json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] })
+fn output_text(text: &str, logprobs: &[Token]) -> Value {
+    json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": logprobs })
 }
 
 fn usage_of(usage: Usage) -> Value {

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::ApiError;
+use super::{
+    ApiError,
+    body::{Instead, StringOr},
+};
 use crate::tokenizer::chat::Tool;
 
 pub(super) use reader::{Part, Reader};
@@ -25,19 +28,29 @@ pub(super) struct WireFunction {
     pub(super) name: String,
     pub(super) description: Option<String>,
     pub(super) parameters: Option<Value>,
+    /// The arguments of calls that have to come keep to the schema anyway, those of others may
+    /// not.
+    pub(super) strict: Option<bool>,
 }
 
 /// `tool_choice`: a word, or a function by name in one of the forms that clients send.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a word or an object that names a function")]
-pub(super) enum WireChoice {
-    Word(String),
-    Named { function: NamedFunction },
-    Flat { name: String },
+pub(super) type WireChoice = StringOr<NamedChoice>;
+
+impl Instead for NamedChoice {
+    const EXPECTED: &'static str = "a word or an object that names a function";
 }
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-pub(super) struct NamedFunction {
+pub(super) struct NamedChoice {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    function: Option<NamedFunction>,
+    /// As `/v1/responses` has it.
+    name: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+struct NamedFunction {
     name: String,
 }
 
@@ -60,6 +73,8 @@ pub(super) struct Toolbox {
     /// What the prompt shows.
     pub(super) tools: Vec<Tool>,
     pub(super) calls: Calls,
+    /// The fields that ask for arguments by the schema where nothing holds a call to it.
+    pub(super) lax: Vec<String>,
 }
 
 /// OpenAI's limit.
@@ -79,6 +94,23 @@ impl WireTool {
     }
 }
 
+impl NamedChoice {
+    fn check(self) -> Result<String, ApiError> {
+        if let Some(kind) = self.kind.as_ref().filter(|kind| *kind != "function") {
+            let reason = format!("is `{kind}`; only `function` is served");
+            return Err(ApiError::unsupported("tool_choice.type", reason));
+        }
+        let name = self.name().map(str::to_owned);
+        name.ok_or_else(|| ApiError::missing("tool_choice.function"))
+    }
+
+    /// The function's.
+    pub(super) fn name(&self) -> Option<&str> {
+        let nested = self.function.as_ref().map(|function| function.name.as_str());
+        nested.or(self.name.as_deref())
+    }
+}
+
 impl WireFunction {
     fn check(self, at: &str) -> Result<Tool, ApiError> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -89,7 +121,7 @@ impl WireFunction {
         if self.parameters.as_ref().is_some_and(|schema| !schema.is_object()) {
             return Err(ApiError::invalid(format!("{at}.parameters"), "must be an object"));
         }
-        let Self { name, description, parameters } = self;
+        let Self { name, description, parameters, .. } = self;
         Ok(Tool { name, description, parameters })
     }
 }
@@ -105,6 +137,8 @@ impl Toolbox {
             let reason = format!("has {} tools; at most {MAX_TOOLS} are served", functions.len());
             return Err(ApiError::invalid("tools", reason));
         }
+        let strict = functions.iter().filter(|(_, function)| function.strict == Some(true));
+        let lax: Vec<String> = strict.map(|(at, _)| format!("{at}.strict")).collect();
         let checked = functions.into_iter().map(|(at, function)| function.check(&at));
         let tools = checked.collect::<Result<Vec<Tool>, _>>()?;
         for (index, tool) in tools.iter().enumerate() {
@@ -116,13 +150,14 @@ impl Toolbox {
         let calls = calls(&tools, choice, parallel)?;
         // A model that must not call is better not told what it could.
         let tools = if calls == Calls::Never { Vec::new() } else { tools };
-        Ok(Self { tools, calls })
+        let lax = if matches!(calls, Calls::Free { .. }) { lax } else { Vec::new() };
+        Ok(Self { tools, calls, lax })
     }
 }
 
 fn calls(tools: &[Tool], choice: Option<WireChoice>, many: bool) -> Result<Calls, ApiError> {
     let name = match choice {
-        Some(WireChoice::Word(word)) => {
+        Some(StringOr::String(word)) => {
             return match word.as_str() {
                 "none" => Ok(Calls::Never),
                 "auto" if tools.is_empty() => Ok(Calls::Never),
@@ -142,9 +177,7 @@ fn calls(tools: &[Tool], choice: Option<WireChoice>, many: bool) -> Result<Calls
         }
         None if tools.is_empty() => return Ok(Calls::Never),
         None => return Ok(Calls::Free { many }),
-        Some(
-            WireChoice::Named { function: NamedFunction { name } } | WireChoice::Flat { name },
-        ) => name,
+        Some(StringOr::Other(named)) => named.check()?,
     };
     match tools.iter().find(|tool| tool.name == name) {
         Some(tool) => Ok(Calls::Named(tool.clone())),

@@ -2,11 +2,11 @@
 //!
 //! Calls that nobody forced are recognised in the forms that the templates teach, each as JSON with
 //! the name of a function and its `arguments` or `parameters`: between `<tool_call>` and
-//! `</tool_call>` (Hermes, Qwen); as a list after `[TOOL_CALLS]`, to the end of the text (Mistral);
-//! as objects with `;` between them, after `<|python_tag|>` or as the whole text (Llama 3). What
+//! `</tool_call>` (Hermes, Qwen); as a list after `[TOOL_CALLS]`, or each after one as the name,
+//! `[ARGS]` and the arguments, to the end of the text (Mistral); as objects with `;` between them, after `<|python_tag|>` or as the whole text (Llama 3). What
 //! only looks like a call stays text, to the letter.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Calls, Toolbox};
@@ -125,7 +125,10 @@ enum Place {
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
 /// What calls begin with.
-const MARKS: [&str; 3] = [OPEN, "[TOOL_CALLS]", "<|python_tag|>"];
+const MARKS: [&str; 3] = [OPEN, MISTRAL, "<|python_tag|>"];
+const MISTRAL: &str = "[TOOL_CALLS]";
+const CALL_ID: &str = "[CALL_ID]";
+const ARGUMENTS: &str = "[ARGS]";
 
 impl FreeReader {
     fn new(names: Vec<String>, left: usize) -> Self {
@@ -194,17 +197,7 @@ impl FreeReader {
     /// function that there is.
     fn calls(&mut self, written: &str) -> Option<Vec<Part>> {
         let written = written.trim();
-        let mut rest = MARKS.iter().find_map(|mark| written.strip_prefix(mark)).unwrap_or(written);
-        let mut found = Vec::new();
-        while !rest.is_empty() {
-            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
-            match values.next()?.ok()? {
-                Value::Array(calls) => found.extend(calls),
-                call => found.push(call),
-            }
-            rest = rest[values.byte_offset()..].trim_start();
-            rest = rest.strip_prefix(';').unwrap_or(rest).trim_start();
-        }
+        let found = named_calls(written).or_else(|| listed_calls(written))?;
         let calls: Option<Vec<_>> = found.iter().map(|call| self.call(call)).collect();
         let mut calls = calls.filter(|calls| !calls.is_empty())?;
         calls.truncate(self.left);
@@ -225,6 +218,42 @@ impl FreeReader {
         let begun = Part::Call { id: call_id(), name: name.to_owned() };
         Some([begun, Part::Arguments(arguments)])
     }
+}
+
+/// Objects and lists of them, as most families write calls.
+fn listed_calls(written: &str) -> Option<Vec<Value>> {
+    let mut rest = MARKS.iter().find_map(|mark| written.strip_prefix(mark)).unwrap_or(written);
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        match first_value(&mut rest)? {
+            Value::Array(calls) => found.extend(calls),
+            call => found.push(call),
+        }
+        rest = rest.strip_prefix(';').unwrap_or(rest).trim_start();
+    }
+    Some(found)
+}
+
+/// As Mistral's later models write each: `[TOOL_CALLS]name[ARGS]{...}`, perhaps with
+/// `[CALL_ID]id` after the name.
+fn named_calls(written: &str) -> Option<Vec<Value>> {
+    let mut found = Vec::new();
+    let mut rest = written;
+    while !rest.is_empty() {
+        let (name, arguments) = rest.strip_prefix(MISTRAL)?.split_once(ARGUMENTS)?;
+        let name = name.split_once(CALL_ID).map_or(name, |(name, _)| name).trim();
+        rest = arguments;
+        found.push(json!({ "name": name, "arguments": first_value(&mut rest)? }));
+    }
+    Some(found)
+}
+
+/// The JSON that a text begins with, which is left without it and the white space after.
+fn first_value(text: &mut &str) -> Option<Value> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let value = values.next()?.ok()?;
+    *text = text[values.byte_offset()..].trim_start();
+    Some(value)
 }
 
 /// The length of the end that may yet be the white space before a mark, and its begin.
@@ -248,7 +277,7 @@ mod tests {
     fn toolbox(calls: impl Fn(Vec<Tool>) -> Calls) -> Toolbox {
         let tool = |name: &str| Tool { name: name.to_owned(), description: None, parameters: None };
         let tools = vec![tool("add"), tool("now")];
-        Toolbox { calls: calls(tools.clone()), tools }
+        Toolbox { calls: calls(tools.clone()), tools, lax: Vec::new() }
     }
 
     /// Texts as they are, calls as `[name arguments]`; whatever way the text is cut.
@@ -327,6 +356,11 @@ mod tests {
                 r#"[TOOL_CALLS][{"name": "add", "arguments": {}}, {"name": "now", "arguments": {}}]"#,
                 "[add]{}[now]{}",
             ),
+            // Its later models.
+            (
+                r#"[TOOL_CALLS]add[ARGS]{"a": "[ARGS]"}[TOOL_CALLS]now[CALL_ID]123456789[ARGS]{}"#,
+                r#"[add]{"a":"[ARGS]"}[now]{}"#,
+            ),
         ] {
             assert_eq!(read(&free, text), expected, "{text}");
             if !text.starts_with('{') {
@@ -347,6 +381,9 @@ mod tests {
             " \n <tool_call>{}</tool_call> \n so",
             "[TOOL_CALLS]",
             "[TOOL_CALLS][]",
+            "[TOOL_CALLS]rm[ARGS]{}",
+            "[TOOL_CALLS]now[ARGS]not JSON",
+            "[TOOL_CALLS]now[ARGS]{}[TOOL_CALLS]so",
             "See [TOOL_CALLS] [1] for [TOOL",
             r#"[TOOL_CALLS] [{"name": "add", "arguments": {}}, {"name": "rm", "arguments": {}}]"#,
             "The tag <|python_tag|> opens code: <|python_tag|>print(1)",
@@ -385,7 +422,7 @@ mod tests {
 
     #[test]
     fn without_tools_everything_is_text() {
-        let never = Toolbox { tools: Vec::new(), calls: Calls::Never };
+        let never = Toolbox { tools: Vec::new(), calls: Calls::Never, lax: Vec::new() };
         let now = r#"<tool_call>{"name": "now", "arguments": {}}</tool_call>"#;
         assert_eq!(read(&never, now), now);
     }

@@ -8,10 +8,10 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-use super::{Fields, Rest, ignored};
+use super::{Fields, ignored::ignored};
 use crate::server::{
     ApiError,
-    body::JsonBody,
+    body::{JsonBody, neither},
     openapi::{both, both_parts},
 };
 
@@ -25,16 +25,13 @@ pub(in crate::server) struct Body<Own> {
 pub(in crate::server) trait Own: DeserializeOwned + ToSchema {
     /// The whole body's in the API's description.
     const NAME: &'static str;
-    /// The fields that this type does not read.
-    fn rest(&self) -> &Rest;
 }
 
 impl<O: Own> Body<O> {
     /// The body, and the names of the fields that nothing reads.
     pub(in crate::server) fn parse(body: &JsonBody) -> Result<(Self, Vec<String>), ApiError> {
-        let body = Self { fields: body.parse()?, own: body.parse()? };
-        let ignored = ignored(&[&body.fields.rest, body.own.rest()])?;
-        Ok((body, ignored))
+        let ((fields, others), (own, common)) = (body.parse()?, body.parse()?);
+        Ok((Self { fields, own }, ignored(body, &neither(&others, &common))?))
     }
 }
 

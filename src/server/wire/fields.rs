@@ -6,12 +6,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Asked, Rest, WireEnsemble, format};
+use super::{Asked, WireEnsemble, format};
 use crate::{
     constrain::Constraint,
     engine::{FusionRequest, GenerateRequest, Logprobs, Prompt, StopConditions, UnionId},
     sampling::{Penalties, SamplingParams},
-    server::ApiError,
+    server::{
+        ApiError,
+        body::{Instead, StringOr},
+    },
 };
 
 /// OpenAI allows 4 and clients of other servers send more.
@@ -42,6 +45,7 @@ pub(in crate::server) struct Fields {
     #[schema(minimum = 0)]
     min_tokens: Option<i64>,
     ignore_eos: Option<bool>,
+    #[schema(inline)]
     stop: Option<Stop>,
     #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f64>,
@@ -59,9 +63,6 @@ pub(in crate::server) struct Fields {
     pub(super) guided_grammar: Option<String>,
     pub(super) guided_choice: Option<Vec<String>>,
     ensemble: Option<WireEnsemble>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    pub(in crate::server) rest: Rest,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
@@ -71,11 +72,10 @@ pub(in crate::server) struct StreamOptions {
     pub(in crate::server) include_usage: Option<bool>,
 }
 
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string or a list of strings")]
-enum Stop {
-    One(String),
-    Many(Vec<String>),
+type Stop = StringOr<Vec<String>>;
+
+impl Instead for Vec<String> {
+    const EXPECTED: &'static str = "a string or a list of strings";
 }
 
 /// The same, checked.
@@ -255,8 +255,8 @@ fn bias(bias: Option<&BTreeMap<String, f64>>) -> Result<Vec<(UnionId, f32)>, Api
 fn stop_strings(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
     let strings = match stop {
         None => Vec::new(),
-        Some(Stop::One(string)) => vec![string],
-        Some(Stop::Many(strings)) => strings,
+        Some(StringOr::String(string)) => vec![string],
+        Some(StringOr::Other(strings)) => strings,
     };
     if strings.len() > MAX_STOP_STRINGS {
         let reason =

@@ -4,14 +4,15 @@
 //! is named in a header and ignored.
 
 use axum::http::HeaderValue;
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::server::ApiError;
+use crate::server::{
+    ApiError,
+    body::{JsonBody, Place},
+};
 
-/// The fields of a request that a type does not read.
-pub(in crate::server) type Rest = Map<String, Value>;
-
-/// A field, and whether a value of it (never null) asks for nothing.
+/// A field by the keys that lead to it, and whether a value of it (never null) asks for nothing.
 type Known = (&'static str, fn(&Value) -> bool);
 
 /// Refused unless they ask for nothing.
@@ -27,7 +28,6 @@ const REFUSED: &[Known] = &[
     ("conversation", never),
     ("previous_response_id", never),
     ("prompt", never),
-    ("include", is_empty),
 ];
 
 /// Ignored, and not named where they ask for what is done anyway.
@@ -38,27 +38,57 @@ const IGNORED: &[Known] = &[
     ("verbosity", is_usual),
     ("truncation", is_usual),
     ("top_logprobs", is_zero),
+    ("add_special_tokens", is_false),
+    ("stream_options.include_obfuscation", is_false),
+    ("text.verbosity", is_usual),
+    // What is held to a schema is held to it strictly.
+    ("response_format.json_schema.strict", always),
+    // Of answers that were sent back.
+    ("messages.refusal", is_empty),
+    ("messages.annotations", is_empty),
+    ("messages.tool_calls.index", always),
+    ("input.content.annotations", is_empty),
+    ("input.content.logprobs", always),
+    ("input.id", always),
+    ("input.status", always),
     // About the caller, for the caller's own books.
     ("user", always),
     ("metadata", always),
     ("safety_identifier", always),
+    ("response_format.json_schema.name", always),
+    ("response_format.json_schema.description", always),
+    ("text.format.description", always),
 ];
 
-/// The names of the fields that nothing reads, of those that ask for something. `rests` are what
-/// each of the request's types does not read.
-pub(in crate::server) fn ignored(rests: &[&Rest]) -> Result<Vec<String>, ApiError> {
-    let [first, others @ ..] = rests else { return Ok(Vec::new()) };
-    let unread = |name: &&String| others.iter().all(|other| other.contains_key(*name));
+/// A body that is one type, and the names of the fields that nothing reads.
+pub(in crate::server) fn read<T: DeserializeOwned>(
+    body: &JsonBody,
+) -> Result<(T, Vec<String>), ApiError> {
+    let (read, unread) = body.parse()?;
+    Ok((read, ignored(body, &unread)?))
+}
+
+/// The names of the fields that nothing reads, of those that ask for something.
+pub(super) fn ignored(body: &JsonBody, unread: &[Place]) -> Result<Vec<String>, ApiError> {
+    if unread.is_empty() {
+        return Ok(Vec::new());
+    }
+    told(&body.value()?, unread)
+}
+
+fn told(body: &Value, unread: &[Place]) -> Result<Vec<String>, ApiError> {
     let mut names = Vec::new();
-    for (name, value) in first.iter().filter(|(name, value)| unread(name) && !value.is_null()) {
-        let known = |table: &[Known]| table.iter().find(|(known, _)| known == name).copied();
+    let found = unread.iter().filter_map(|place| Some((place, place.find(body)?)));
+    for (place, value) in found.filter(|(_, value)| !value.is_null()) {
+        let keys = place.keys();
+        let known = |table: &[Known]| table.iter().find(|(known, _)| *known == keys).copied();
         if let Some((_, asks_nothing)) = known(REFUSED) {
             if !asks_nothing(value) {
                 let reason = "is not served; leave it out or at its default";
-                return Err(ApiError::unsupported(name, reason));
+                return Err(ApiError::unsupported(place.to_string(), reason));
             }
         } else if !known(IGNORED).is_some_and(|(_, asks_nothing)| asks_nothing(value)) {
-            names.push(name.clone());
+            names.push(place.to_string());
         }
     }
     Ok(names)
@@ -135,18 +165,7 @@ fn is_usual(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
-
-    use super::{header, ignored};
-
-    #[test]
-    fn only_what_no_type_reads_is_ignored() {
-        let rest = |value: serde_json::Value| value.as_object().cloned().unwrap_or_default();
-        let (one, two) = (rest(json!({ "a": 1, "b": 2, "c": null })), rest(json!({ "a": 1 })));
-        assert_eq!(ignored(&[&one, &two]).unwrap(), ["a"]);
-        assert_eq!(ignored(&[&one]).unwrap(), ["a", "b"]);
-        assert!(ignored(&[&Map::new(), &one]).unwrap().is_empty());
-    }
+    use super::header;
 
     #[test]
     fn names_are_made_fit_for_a_header() {

@@ -6,7 +6,33 @@
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::engine::{Piece, Score, ScoredAlternative, ScoredPiece, UnionId, UnionVocab, Vote};
+use super::fields::{Checked, at_least};
+use crate::{
+    engine::{Logprobs, Piece, Score, ScoredAlternative, ScoredPiece, UnionId, UnionVocab, Vote},
+    server::ApiError,
+};
+
+/// As OpenAI's API has it.
+const MAX_TOP_LOGPROBS: usize = 20;
+
+/// The log-probabilities that a chat or a response asks for; `by` is how it would.
+pub(in crate::server) fn asked(
+    wanted: bool,
+    by: &str,
+    top: Option<i64>,
+    common: &Checked,
+) -> Result<Option<Logprobs>, ApiError> {
+    let top = at_least("top_logprobs", top.unwrap_or(0), 0)?;
+    if top > MAX_TOP_LOGPROBS {
+        let reason = format!("is {top}; at most {MAX_TOP_LOGPROBS} are served");
+        return Err(ApiError::invalid("top_logprobs", reason));
+    }
+    if top > 0 && !wanted {
+        return Err(ApiError::invalid("top_logprobs", format!("is only allowed with `{by}`")));
+    }
+    let members = common.attribution;
+    Ok(wanted.then_some(Logprobs { top, members, ..Logprobs::default() }))
+}
 
 /// What stands for minus infinity, which JSON has not; OpenAI's API uses the same.
 const LEAST: f32 = -9999.0;

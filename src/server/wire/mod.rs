@@ -23,8 +23,8 @@ pub(super) use closed::closed;
 pub(super) use ensemble::{WireEnsemble, WireFusion, WireWarning};
 pub(super) use fields::{Fields, StreamOptions, at_least};
 pub(super) use format::{Asked, ResponseFormat, any_object, one, schema_of};
-pub(super) use ignored::{Rest, ignored};
-pub(super) use logprobs::{ChatLogprobs, END, TextLogprobs, characters, token_text};
+pub(super) use ignored::read;
+pub(super) use logprobs::{ChatLogprobs, END, TextLogprobs, Token, asked, characters, token_text};
 
 /// Names the fields of a request that were not used.
 pub(super) const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params");

@@ -304,12 +304,49 @@ async fn fields_that_nothing_reads_are_named_in_a_header() {
 }
 
 #[tokio::test]
+async fn fields_inside_others_that_nothing_reads_are_named_with_their_place() {
+    let engine = Scripted::saying(&["ok"]);
+    let fields = json!({
+        "messages": [
+            { "role": "user", "content": [{ "type": "text", "text": "Hi", "cache_control": {} }] },
+            { "role": "assistant", "content": "Ho", "refusal": null, "annotations": [],
+              "reasoning_content": "Hm" },
+            { "role": "user", "content": "?" },
+        ],
+        "tools": [{ "type": "function", "function": { "name": "f", "strict": true, "x": 1 } }],
+        "tool_choice": { "type": "function", "function": { "name": "f", "y": 1 }, "z": null },
+        "stream": true, "stream_options": { "include_usage": true, "pace": 5 },
+        "user": { "not": "read" },
+    });
+    let reply = post(app(&engine), &chat(fields.clone())).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let expected = "stream_options.pace, messages[0].content[0].cache_control, \
+                    messages[1].reasoning_content, tools[0].function.x, tool_choice.function.y";
+    assert_eq!(reply.headers["x-ignored-params"], expected);
+
+    let free = json!({ "tools": fields["tools"] });
+    let reply = post(app(&engine), &chat(free)).await;
+    let expected = "tools[0].function.x, tools[0].function.strict";
+    assert_eq!(reply.headers["x-ignored-params"], expected, "nothing holds a free call to it");
+    let schema = json!({ "name": "n", "strict": true, "schema": {}, "colour": "red" });
+    let format = json!({ "type": "json_schema", "json_schema": schema });
+    let reply = post(app(&engine), &chat(json!({ "response_format": format }))).await;
+    assert_eq!(reply.headers["x-ignored-params"], "response_format.json_schema.colour");
+}
+
+#[tokio::test]
 async fn a_strict_server_refuses_fields_that_nothing_reads() {
     let engine = Scripted::saying(&["must not be asked"]);
     let strict = tutti::server::ServerConfig { strict_params: true, ..config() };
     let router = tutti::server::router(std::sync::Arc::clone(&engine) as _, strict);
     let reply = post(router, &chat(json!({ "logit_bais": {} }))).await;
     let expected = (400, "unsupported_parameter".to_owned(), json!("logit_bais"));
+    assert_eq!(reply.refusal(), expected);
+    let strict = tutti::server::ServerConfig { strict_params: true, ..config() };
+    let router = tutti::server::router(std::sync::Arc::clone(&engine) as _, strict);
+    let message = json!({ "role": "user", "content": "Hi", "colour": "red" });
+    let reply = post(router, &chat(json!({ "messages": [message] }))).await;
+    let expected = (400, "unsupported_parameter".to_owned(), json!("messages[0].colour"));
     assert_eq!(reply.refusal(), expected);
     assert!(engine.seen().is_empty());
 }

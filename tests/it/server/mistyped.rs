@@ -44,7 +44,7 @@ type Case = (&'static str, Value, &'static str);
 fn common() -> Vec<Case> {
     let whole = "a whole number, not a string";
     let number = "a number, not a string";
-    let stop = "a string or a list of strings";
+    let stop = "a string or a list of strings, not 5";
     vec![
         ("model", json!(7), "a string, not 7"),
         ("temperature", json!("hot"), number),
@@ -60,7 +60,7 @@ fn common() -> Vec<Case> {
         ("min_tokens", json!({}), "a whole number, not an object"),
         ("ignore_eos", json!("yes"), "true or false, not a string"),
         ("stop", json!(5), stop),
-        ("stop", json!([5]), stop),
+        ("stop", json!([5]), "a string, not 5"),
         ("frequency_penalty", json!("x"), number),
         ("presence_penalty", json!("x"), number),
         ("repetition_penalty", json!("x"), number),

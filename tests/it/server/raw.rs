@@ -107,7 +107,7 @@ async fn streamed_choices_have_their_numbers() {
     assert!(stream.ends_with("data: [DONE]\n\n"));
 }
 
-fn scored(byte: u8, logprob: Option<f32>) -> ScoredPiece {
+pub(super) fn scored(byte: u8, logprob: Option<f32>) -> ScoredPiece {
     let top = vec![
         ScoredAlternative { id: UnionId(b'x'.into()), logprob: -0.25 },
         // The end comes after the 256 bytes.

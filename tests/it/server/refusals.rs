@@ -119,12 +119,12 @@ async fn messages_that_cannot_be_served_are_refused_with_their_place() {
         ),
         (
             json!({ "role": "user", "content": [{ "text": "a" }] }),
-            "invalid_value",
+            "missing_required_parameter",
             ".content[0].type",
         ),
         (
             json!({ "role": "user", "content": [{ "type": "text" }] }),
-            "invalid_value",
+            "missing_required_parameter",
             ".content[0].text",
         ),
         (json!({ "role": "user", "content": 5 }), "invalid_type", ".content"),
@@ -133,6 +133,11 @@ async fn messages_that_cannot_be_served_are_refused_with_their_place() {
             json!({ "role": "assistant", "tool_calls": [{ "id": "1" }] }),
             "missing_required_parameter",
             ".tool_calls[0].function",
+        ),
+        (
+            json!({ "role": "assistant", "tool_calls": [{ "id": "1", "type": "custom" }] }),
+            "unsupported_parameter",
+            ".tool_calls[0].type",
         ),
         (
             json!({ "role": "user", "content": "x", "tool_calls": [
@@ -218,7 +223,7 @@ async fn broken_json_is_refused_with_its_place() {
 #[tokio::test]
 async fn json_nested_without_end_is_refused() {
     let engine = Scripted::saying(&["must not be asked"]);
-    let body = format!("{{\"x\": {}", "[".repeat(4000));
+    let body = format!("{{\"x\": {}{}}}", "[".repeat(2000), "]".repeat(2000));
     let reply = send(app(&engine), post_request(body)).await;
     assert_eq!(reply.refusal().0, 400);
     assert!(reply.message().contains("recursion limit"), "{}", reply.message());

@@ -327,6 +327,7 @@ async fn a_chat_for_a_report_names_what_it_leaves_out_and_refuses_what_it_cannot
     }
     let alone = desk.chat(report_chat(&json!({ "model": "alpha-report" }))).await;
     assert_eq!(alone.refusal().1, "model_not_found");
+    assert!(alone.message().contains("duet-report"), "{}", alone.message());
 }
 
 #[tokio::test]

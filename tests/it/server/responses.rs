@@ -10,7 +10,10 @@ use tutti::{
     tokenizer::chat::{Message, Role},
 };
 
-use super::client::{Reply, app, send};
+use super::{
+    client::{Reply, app, send},
+    raw::{scored, scoring},
+};
 use crate::scripted::{Scripted, Step, finished, started, text};
 
 async fn respond(engine: &Arc<Scripted>, fields: Value) -> Reply {
@@ -194,16 +197,85 @@ async fn a_format_is_a_constraint_and_a_budget_is_a_limit() {
 }
 
 #[tokio::test]
+async fn texts_have_log_probabilities_where_they_are_asked_for() {
+    let fields = json!({ "include": ["message.output_text.logprobs"], "top_logprobs": 2 });
+    let whole = respond(&scoring(), fields.clone()).await.json();
+    let told = &whole["output"][0]["content"][0]["logprobs"];
+    let tokens: Vec<&Value> = told.as_array().unwrap().iter().map(|it| &it["token"]).collect();
+    assert_eq!((json!(tokens), &whole["top_logprobs"]), (json!(["c", "e"]), &json!(2)));
+    assert_eq!(told[0]["logprob"], -0.5);
+    assert_eq!(told[0]["top_logprobs"].as_array().unwrap().len(), 2);
+
+    let events = events(&scoring(), fields).await;
+    let deltas = events.iter().filter(|event| event["type"] == "response.output_text.delta");
+    let deltas: Vec<&Value> = deltas.flat_map(|it| it["logprobs"].as_array().unwrap()).collect();
+    assert_eq!(json!(deltas), *told);
+    let done = events.iter().find(|event| event["type"] == "response.output_text.done");
+    assert_eq!(&done.unwrap()["logprobs"], told);
+    let last = &events.last().unwrap()["response"];
+    assert_eq!(&last["output"][0]["content"][0]["logprobs"], told);
+
+    let attributed = json!({ "ensemble": { "attribution": true } });
+    let body = respond(&scoring(), attributed).await.json();
+    let told = &body["output"][0]["content"][0]["logprobs"];
+    assert_eq!(told[0]["members"][0]["probability"], 0.125);
+    let reply = respond(&scoring(), json!({ "top_logprobs": 2 })).await;
+    let expected = (400, "invalid_value".to_owned(), json!("top_logprobs"));
+    assert_eq!(reply.refusal(), expected);
+}
+
+#[tokio::test]
+async fn log_probabilities_are_of_the_text_around_calls_and_not_of_these() {
+    const TEXT: &str = "Ok <tool_call>{\"name\":\"now\",\"arguments\":{}}</tool_call>\n!";
+    // In one piece the text is told as it is in many.
+    for cut in [1, 4, TEXT.len()] {
+        let steps = move || {
+            let chunks = TEXT.as_bytes().chunks(cut).map(|it| std::str::from_utf8(it).unwrap());
+            let told = chunks.map(|chunk| {
+                let pieces = chunk.bytes().map(|byte| scored(byte, Some(-0.5))).collect();
+                Step::Send(Event::Text { text: chunk.to_owned(), tokens: chunk.len(), pieces })
+            });
+            let mut steps = vec![started()];
+            steps.extend(told);
+            steps.push(finished(FinishReason::Stop, TEXT.len()));
+            steps
+        };
+        let engine = Scripted::new(move |_| Ok(steps()));
+        let tools = json!([{ "type": "function", "name": "now" }]);
+        let fields = json!({ "tools": tools, "include": ["message.output_text.logprobs"] });
+        let whole = respond(&engine, fields.clone()).await.json();
+        let last = events(&engine, fields).await.pop().unwrap();
+        for response in [&whole, &last["response"]] {
+            let output = response["output"].as_array().unwrap();
+            assert_eq!(
+                output.iter().map(|it| &it["type"]).collect::<Vec<_>>(),
+                ["message", "function_call", "message"]
+            );
+            for (item, text) in [(&output[0], "Ok"), (&output[2], "!")] {
+                let content = &item["content"][0];
+                let told = content["logprobs"].as_array().unwrap();
+                let told: String = told.iter().map(|it| it["token"].as_str().unwrap()).collect();
+                assert_eq!((&content["text"], told.as_str()), (&json!(text), text), "{cut}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_needs_a_memory_is_refused_by_name() {
     for (name, value) in [
         ("previous_response_id", json!("resp_1")),
         ("background", json!(true)),
         ("conversation", json!("conv_1")),
         ("prompt", json!({ "id": "p" })),
-        ("include", json!(["reasoning.encrypted_content"])),
+        ("include[0]", json!("reasoning.encrypted_content")),
     ] {
         let engine = Scripted::saying(&["must not be asked"]);
-        let reply = respond(&engine, json!({ name: value })).await;
+        let field = match name.split_once('[') {
+            Some((field, _)) => json!({ field: [value] }),
+            None => json!({ name: value }),
+        };
+        let reply = respond(&engine, field).await;
         assert_eq!(reply.refusal(), (400, "unsupported_parameter".to_owned(), json!(name)));
         assert!(engine.seen().is_empty());
     }
