@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use llguidance::{
     Matcher, ParserFactory,
-    api::TopLevelGrammar,
+    api::{StopReason, TopLevelGrammar},
     toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie},
 };
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ pub struct Grammars {
 #[derive(Clone)]
 pub struct Matching {
     matcher: Matcher,
-    committed: usize,
+    committed: Vec<UnionId>,
     union: Arc<UnionVocab>,
     /// Of a text that is JSON.
     outline: Option<Outline>,
@@ -147,15 +147,18 @@ impl Grammars {
             return Err(in_one_line(&error));
         }
         // Some of what cannot be met shows only when the first piece is asked for.
-        let first =
-            matcher.compute_mask_or_eos().map_err(|error| in_one_line(&error.to_string()))?;
+        let first = matcher.compute_mask_or_eos();
+        if matcher.stop_reason() == StopReason::NoExtensionBias {
+            return Err("no piece of the models begins what would meet it".to_owned());
+        }
+        let first = first.map_err(|error| in_one_line(&error.to_string()))?;
         if first.is_zero() {
             return Err("nothing can meet it".to_owned());
         }
         let (union, pieces) = (self.union.clone(), self.factory.tok_env().clone());
         let closing = chart.and_then(|chart| Closing::new(chart, union.clone(), pieces));
         let closing = closing.filter(|closing| ends_with(&matcher, closing.held()));
-        Ok(Matching { matcher, committed: 0, union, outline, closing })
+        Ok(Matching { matcher, committed: Vec::new(), union, outline, closing })
     }
 }
 
@@ -355,7 +358,7 @@ impl Matching {
 
     fn consume(&mut self, id: UnionId) -> Result<(), ConstrainError> {
         self.matcher.consume_token(id.0).map_err(|e| self.dead_end(&e.to_string()))?;
-        self.committed += 1;
+        self.committed.push(id);
         if let (Some(outline), Piece::Bytes(bytes)) = (&mut self.outline, self.union.piece(id)) {
             outline.extend(bytes);
         }
@@ -367,8 +370,42 @@ impl Matching {
         self.matcher.is_stopped() && !self.matcher.is_error()
     }
 
+    /// The text without its last so many bytes is complete, whatever could follow.
+    pub fn is_whole_without(&self, mut last: usize) -> bool {
+        let (mut pieces, mut kept) = (0, &[][..]);
+        let mut committed = self.committed.iter().rev();
+        while last > 0
+            && let Some(id) = committed.next()
+        {
+            let Piece::Bytes(bytes) = self.union.piece(*id) else { return false };
+            kept = &bytes[..bytes.len().saturating_sub(last)];
+            last = last.saturating_sub(bytes.len());
+            pieces += 1;
+        }
+        let mut matcher = self.matcher.clone();
+        matcher.rollback(pieces).is_ok()
+            && self
+                .spell(kept)
+                .is_some_and(|way| leads_to_end(&mut matcher, &way, self.union.end()))
+    }
+
+    /// Bytes as pieces, the longest first.
+    fn spell(&self, mut bytes: &[u8]) -> Option<Vec<UnionId>> {
+        let mut spelled = Vec::new();
+        while !bytes.is_empty() {
+            let ids = (1..=bytes.len()).rev();
+            let mut ids = ids.filter_map(|length| {
+                Some((length, self.union.id(&Piece::Bytes(bytes[..length].to_vec()))?))
+            });
+            let (length, id) = ids.next()?;
+            spelled.push(id);
+            bytes = &bytes[length..];
+        }
+        Some(spelled)
+    }
+
     fn dead_end(&self, error: &str) -> ConstrainError {
-        ConstrainError::DeadEnd { committed: self.committed, reason: in_one_line(error) }
+        ConstrainError::DeadEnd { committed: self.committed.len(), reason: in_one_line(error) }
     }
 }
 
@@ -457,6 +494,21 @@ mod tests {
             let value: Value =
                 serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
             assert!(validator.is_valid(&value), "{text}");
+        }
+    }
+
+    #[test]
+    fn it_is_known_where_a_text_might_have_ended() {
+        let union = union();
+        let id = |text: &str| union.id(&Piece::Bytes(text.as_bytes().to_vec())).unwrap();
+        for (regex, whole) in [("(12)*", [false, true, false, true]), ("(12){3}", [false; 4])] {
+            let constraint = Constraint::Regex(regex.to_owned());
+            let mut matching = Grammars::new(&union).start(&constraint).unwrap();
+            for piece in ["12", "1", "2", "12"] {
+                assert!(matching.commit(id(piece), Room::ENDLESS).unwrap());
+            }
+            let without = [1, 2, 3, 4].map(|last| matching.is_whole_without(last));
+            assert_eq!(without, whole, "{regex}");
         }
     }
 

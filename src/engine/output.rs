@@ -49,12 +49,13 @@ impl Output {
         Self { drops_space: true, ..self }
     }
 
-    /// Adds committed bytes, what is told of them, and whether a stop string may end in them.
+    /// Adds committed bytes and what is told of them. `may_end` says whether a stop string may end
+    /// the text so many bytes before its end; one that may not is text.
     pub(super) fn push(
         &mut self,
         bytes: &[u8],
         mut piece: Option<ScoredPiece>,
-        may_stop: bool,
+        may_end: impl Fn(usize) -> bool,
     ) -> Released {
         let opens = std::mem::take(&mut self.drops_space);
         let dropped = usize::from(opens && bytes.starts_with(b" "));
@@ -65,13 +66,13 @@ impl Output {
         self.held.extend_from_slice(bytes);
         let end = self.given + self.held.len();
         self.pieces.extend(piece.map(|piece| (end, piece)));
-        if !may_stop {
-            self.deaf = end;
-        }
-        if let Some(at) = self.first_stop() {
-            self.held.truncate(at);
-            let text = self.take(at);
-            return Released { text, pieces: self.rest(), stopped: true };
+        while let Some((at, length)) = self.first_stop() {
+            if may_end(self.held.len() - at) {
+                self.held.truncate(at);
+                let text = self.take(at);
+                return Released { text, pieces: self.rest(), stopped: true };
+            }
+            self.deaf = self.given + at + length;
         }
         let certain = self.held.len() - self.possible_stop();
         let whole = certain - incomplete(&self.held[..certain]);
@@ -113,12 +114,13 @@ impl Output {
         piece
     }
 
-    /// Where the earliest stop string begins; of two that begin at once it does not matter.
-    fn first_stop(&self) -> Option<usize> {
+    /// Where the earliest stop string begins, and its length.
+    fn first_stop(&self) -> Option<(usize, usize)> {
         let counts = |at: usize, stop: &[u8]| self.given + at + stop.len() > self.deaf;
         let find = |stop: &Vec<u8>| {
             let mut windows = self.held.windows(stop.len()).enumerate();
-            windows.find(|&(at, window)| window == stop && counts(at, stop)).map(|(at, _)| at)
+            let found = windows.find(|&(at, window)| window == stop && counts(at, stop));
+            found.map(|(at, _)| (at, stop.len()))
         };
         self.stops.iter().filter_map(find).min()
     }
@@ -164,7 +166,7 @@ mod tests {
         let mut output = Output::new(stops.iter().map(|&stop| stop.to_owned()).collect());
         let mut texts = Vec::new();
         for piece in pieces {
-            let released = output.push(piece, None, true);
+            let released = output.push(piece, None, |_| true);
             texts.push(released.text);
             if released.stopped {
                 return (texts, true);
@@ -216,8 +218,8 @@ mod tests {
     #[test]
     fn no_more_is_held_back_than_may_become_a_stop_string() {
         let mut output = Output::new(vec!["aab".into()]);
-        assert_eq!(output.push(b"xaaa", None, true).text, "xa");
-        assert_eq!(output.push(b"c", None, true).text, "aac");
+        assert_eq!(output.push(b"xaaa", None, |_| true).text, "xa");
+        assert_eq!(output.push(b"c", None, |_| true).text, "aac");
     }
 
     #[test]
@@ -242,7 +244,7 @@ mod tests {
             let mut output = Output::new(stops.iter().map(|&stop| stop.to_owned()).collect());
             let (mut text, mut told, mut stopped) = (String::new(), Vec::new(), false);
             for bytes in pieces {
-                let released = output.push(bytes, piece(bytes), true);
+                let released = output.push(bytes, piece(bytes), |_| true);
                 text += &released.text;
                 told.extend(released.pieces.into_iter().flat_map(|piece| piece.bytes));
                 stopped = released.stopped;
@@ -259,9 +261,9 @@ mod tests {
     #[test]
     fn a_piece_of_a_character_that_never_comes_is_told_and_is_empty() {
         let mut output = Output::new(Vec::new());
-        let told = output.push(b"a", piece(b"a"), true).pieces;
+        let told = output.push(b"a", piece(b"a"), |_| true).pieces;
         assert_eq!(told.len(), 1);
-        assert!(output.push(b"\xe2", piece(b"\xe2"), true).pieces.is_empty());
+        assert!(output.push(b"\xe2", piece(b"\xe2"), |_| true).pieces.is_empty());
         let told = output.finish().pieces;
         assert_eq!(told.iter().map(|piece| piece.bytes.as_slice()).collect::<Vec<_>>(), [b""]);
     }
@@ -272,7 +274,7 @@ mod tests {
             [(&[&b" a"[..], b" b"][..], "a b"), (&[b" ", b" a"], " a"), (&[b"a", b" b"], "a b")]
         {
             let mut output = Output::new(vec!["END".to_owned()]).without_space_before();
-            let released = pieces.iter().map(|&bytes| output.push(bytes, piece(bytes), true));
+            let released = pieces.iter().map(|&bytes| output.push(bytes, piece(bytes), |_| true));
             let (texts, told): (Vec<_>, Vec<_>) =
                 released.map(|released| (released.text, released.pieces)).unzip();
             let told = told.into_iter().flatten().flat_map(|piece| piece.bytes);
@@ -284,8 +286,8 @@ mod tests {
     #[test]
     fn a_stop_string_that_ends_too_early_is_text() {
         let mut output = Output::new(vec!["ab".to_owned()]);
-        assert_eq!(output.push(b"xab", None, false).text, "xab");
-        assert_eq!(output.push(b"a", None, false).text, "");
-        assert!(output.push(b"b", None, true).stopped);
+        assert_eq!(output.push(b"xab", None, |_| false).text, "xab");
+        assert_eq!(output.push(b"a", None, |_| false).text, "");
+        assert!(output.push(b"b", None, |_| true).stopped);
     }
 }

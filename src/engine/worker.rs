@@ -259,8 +259,9 @@ impl Running {
             return self.finish(FinishReason::Stop, told(Vec::new()));
         };
         let piece = told(bytes.clone());
-        let may_stop = self.steps > self.job.min_tokens;
-        let released = self.job.output.push(bytes, piece, may_stop);
+        let Job { sequence, output, min_tokens, .. } = &mut self.job;
+        let may_end = |last| self.steps > *min_tokens && sequence.is_whole_without(last);
+        let released = output.push(bytes, piece, may_end);
         let stopped = released.stopped;
         self.send_text(released);
         if stopped {

@@ -402,6 +402,11 @@ impl Sequence {
         self.fusion.active().any(is_full)
     }
 
+    /// The constraint, if there is one, is met by the text without its last so many bytes.
+    pub fn is_whole_without(&self, last: usize) -> bool {
+        self.matching.as_ref().is_none_or(|matching| matching.is_whole_without(last))
+    }
+
     /// The constraint is met and nothing can follow.
     pub fn is_complete(&self) -> bool {
         self.matching.as_ref().is_some_and(Matching::is_complete)

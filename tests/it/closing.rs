@@ -28,6 +28,11 @@ fn noise(path: &Path, weight: f32) -> Member {
     Member::new(path.display().to_string(), Arc::new(model), tokenizer, weight)
 }
 
+/// The vocabularies of the default pair, and models that say anything.
+pub(crate) fn noisy() -> Ensemble {
+    Ensemble::new(vec![noise(&crate::real::smollm2(), 0.4), noise(&crate::real::qwen(), 0.6)])
+}
+
 /// What is written in at most so many pieces.
 fn write(ensemble: &Ensemble, constraint: &Constraint, budget: usize) -> Result<Value, usize> {
     let prompts = ensemble.text_prompts("Hello", ensemble.fusion());
@@ -53,8 +58,7 @@ fn write(ensemble: &Ensemble, constraint: &Constraint, budget: usize) -> Result<
 
 #[test]
 fn whatever_two_real_vocabularies_write_is_whole_within_its_budget() {
-    let members = vec![noise(&crate::real::smollm2(), 0.4), noise(&crate::real::qwen(), 0.6)];
-    let ensemble = Ensemble::new(members);
+    let ensemble = noisy();
     let section = json!({
         "type": "object",
         "properties": { "name": { "type": "string" }, "description": { "type": "string" } },

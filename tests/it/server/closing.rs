@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use serde_json::{Value, json};
-use tutti::{engine::EngineConfig, server::router};
+use tutti::{
+    engine::{Engine, EngineConfig},
+    server::router,
+};
 
 use super::client::{chat, config, post};
-use crate::engine;
+use crate::{closing::noisy, engine};
 
 fn app() -> Router {
     router(Arc::new(engine::engine(EngineConfig::default())), config())
@@ -16,7 +19,10 @@ fn app() -> Router {
 
 /// The choices at every budget, from 1 to a few above the least: first refusals, then answers.
 async fn at_every_budget(fields: Value) -> Vec<Vec<Value>> {
-    let app = app();
+    answers_of(&app(), fields).await
+}
+
+async fn answers_of(app: &Router, fields: Value) -> Vec<Vec<Value>> {
     let mut answers = Vec::new();
     for max_tokens in 1..60 {
         let mut body = json!({
@@ -72,6 +78,41 @@ async fn a_stop_string_that_does_not_come_keeps_nothing_back() {
     let fields = json!({ "stop": ["]]", "]\n", "3"], "response_format": format() });
     for choices in at_every_budget(fields).await {
         choices.iter().for_each(assert_whole);
+    }
+}
+
+#[tokio::test]
+async fn a_stop_string_inside_what_is_held_to_a_schema_is_text() {
+    let fields = json!({ "stop": [",", "]", "1"], "response_format": format() });
+    for choices in at_every_budget(fields).await {
+        choices.iter().for_each(assert_whole);
+    }
+}
+
+#[tokio::test]
+async fn a_stop_string_ends_what_may_end_before_it() {
+    // Nothing and "ab" are none of these.
+    let fields = json!({ "stop": ["ab"], "guided_regex": "(ab){2,20}" });
+    for choices in at_every_budget(fields).await {
+        assert_eq!(choices[0]["finish_reason"], "stop");
+        assert_eq!(choices[0]["message"]["content"], "abab");
+    }
+}
+
+#[tokio::test]
+async fn one_of_several_calls_must_come_and_is_whole() {
+    let tool = |name: &str| json!({ "type": "function", "function": { "name": name, "parameters": schema() } });
+    let tools = json!([tool("f"), tool("g")]);
+    let fields = json!({ "tools": tools, "tool_choice": "required", "stop": ["]", "\""] });
+    let models = vec![("duo".to_owned(), Arc::new(noisy()))];
+    let engine = Engine::start(models, EngineConfig::default()).unwrap();
+    let app = router(Arc::new(engine), config());
+    for choices in answers_of(&app, fields).await {
+        assert_eq!(choices[0]["finish_reason"], "tool_calls");
+        let calls = choices[0]["message"]["tool_calls"].as_array().unwrap();
+        assert_eq!(calls.len(), 1);
+        assert!(["f", "g"].contains(&calls[0]["function"]["name"].as_str().unwrap()));
+        assert_keeps_schema(&calls[0]["function"]["arguments"]);
     }
 }
 
