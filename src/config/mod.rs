@@ -292,7 +292,8 @@ impl Default for Config {
                 // The larger follows instructions, counts and programs; the smaller is the
                 // better one of plain prose. Chosen on dev samples (eval/RESULTS.md): at 0.4 the
                 // smaller one spoils programs, and at 0.2 texts still take fewer bits per byte
-                // than they do of either.
+                // than they do of either. No gate: where the smaller one is sure enough of itself to
+                // go alone, programs and sums are lost.
                 EnsembleConfig::new(
                     "duet",
                     vec![

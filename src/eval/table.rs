@@ -122,22 +122,32 @@ fn samples(figure: &Figure) -> String {
 
 /// A system's own figure with its interval.
 fn with_interval(row: &Row, metric: &MetricHeader) -> String {
-    let Estimate { value, low, high } = row.figure;
     let at_most = if row.is_bound { "≤ " } else { "" };
-    if metric.is_share {
-        let percent = |share: f64| 100.0 * share;
-        format!("{at_most}{:.1} % [{:.1}, {:.1}]", percent(value), percent(low), percent(high))
+    let told = if metric.is_share {
+        let percent = |share: f64| format!("{:.1}", 100.0 * share);
+        told(&row.figure, " %", percent)
     } else {
-        format!("{at_most}{value:.3} [{low:.3}, {high:.3}]")
+        told(&row.figure, "", |value| format!("{value:.3}"))
+    };
+    format!("{at_most}{told}")
+}
+
+fn difference(difference: &Estimate, metric: &MetricHeader) -> String {
+    if metric.is_share {
+        told(difference, "", |share| format!("{:+.1}", 100.0 * share))
+    } else {
+        told(difference, "", |value| format!("{value:+.3}"))
     }
 }
 
-fn difference(Estimate { value, low, high }: &Estimate, metric: &MetricHeader) -> String {
-    if metric.is_share {
-        let points = |share: f64| 100.0 * share;
-        format!("{:+.1} [{:+.1}, {:+.1}]", points(*value), points(*low), points(*high))
+/// A figure and what it lies between, which of one sample is not known.
+fn told(estimate: &Estimate, unit: &str, written: impl Fn(f64) -> String) -> String {
+    let Estimate { value, low, high } = *estimate;
+    let value = written(value);
+    if low.is_finite() && high.is_finite() {
+        format!("{value}{unit} [{}, {}]", written(low), written(high))
     } else {
-        format!("{value:+.3} [{low:+.3}, {high:+.3}]")
+        format!("{value}{unit} [one sample]")
     }
 }
 
