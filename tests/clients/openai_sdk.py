@@ -122,20 +122,30 @@ def ask_for_call(client, model):
     check(answer.choices[0].message.content is not None, f"{model}: {answer}")
 
 
+def spelled(tokens):
+    return b"".join(bytes(token.bytes) for token in tokens).decode()
+
+
 def ask_for_response(client, model):
-    asked = {"model": model, "input": "What is a duet?", "max_output_tokens": 24}
+    logprobs = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    asked = {"model": model, "input": "What is a duet?", "max_output_tokens": 24, **logprobs}
     plain = client.responses.create(**asked)
     check(plain.output_text, f"{model}: {plain}")
     check(plain.status in ("completed", "incomplete"), f"{model}: {plain}")
-    kinds, text = [], ""
+    told = plain.output[0].content[0].logprobs
+    check(spelled(told) == plain.output_text, f"{model}: {told}")
+    check(all(len(token.top_logprobs) == 2 for token in told), f"{model}: {told}")
+    kinds, text, told = [], "", []
     for event in client.responses.create(stream=True, **asked):
         check(event.sequence_number == len(kinds), f"{model}: {event}")
         kinds.append(event.type)
         if event.type == "response.output_text.delta":
             text += event.delta
+            told += event.logprobs
         last = event
     check(kinds[0] == "response.created", f"{model}: {kinds}")
     check(last.response.output_text == text, f"{model}: {last}")
+    check(spelled(told) == text, f"{model}: {told}")
     asked = {"model": model, "input": "Review this as JSON: a fine film.", "text_format": Review}
     parsed = client.responses.parse(**asked)
     with client.responses.stream(**asked) as stream:
