@@ -1,6 +1,6 @@
 //! The fields of a body that its type does not read, at any depth.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde_ignored::Path;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::server) struct Place(Vec<Step>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
     Key(String),
     Index(usize),
@@ -32,8 +32,9 @@ impl Place {
         keys.collect::<Vec<_>>().join(".")
     }
 
-    fn is_within(&self, other: &Self) -> bool {
-        self.0.starts_with(&other.0)
+    /// Whether it is one of these or stands inside one.
+    fn is_within(&self, others: &HashSet<Vec<Step>>) -> bool {
+        (1..=self.0.len()).any(|length| others.contains(&self.0[..length]))
     }
 }
 
@@ -68,11 +69,11 @@ impl fmt::Display for Place {
 
 /// Of two types of one body, what neither reads.
 pub(in crate::server) fn neither(one: &[Place], other: &[Place]) -> Vec<Place> {
-    let within = |place: &&Place, all: &[Place]| all.iter().any(|it| place.is_within(it));
-    let mut unread: Vec<Place> = one.iter().filter(|it| within(it, other)).cloned().collect();
-    let others = other.iter().filter(|it| within(it, one) && !one.contains(it));
-    unread.extend(others.cloned());
-    unread
+    let steps = |places: &[Place]| places.iter().map(|place| place.0.clone()).collect();
+    let (in_one, in_other): (HashSet<Vec<Step>>, HashSet<Vec<Step>>) = (steps(one), steps(other));
+    let unread = one.iter().filter(|place| place.is_within(&in_other));
+    let others = other.iter().filter(|it| it.is_within(&in_one) && !in_one.contains(&it.0));
+    unread.chain(others).cloned().collect()
 }
 
 #[cfg(test)]
