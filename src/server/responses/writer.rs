@@ -32,7 +32,7 @@ pub(super) struct Writer {
 }
 
 enum Item {
-    Message { id: String, text: String, logprobs: Vec<Token> },
+    Message { id: String, text: String, logprobs: Vec<Value> },
     Call { id: String, call_id: String, name: String, arguments: String },
 }
 
@@ -155,7 +155,7 @@ impl Writer {
     }
 
     /// The log-probabilities of the pieces that this text consists of.
-    fn told(&mut self, text: &str) -> Result<Vec<Token>, ApiError> {
+    fn told(&mut self, text: &str) -> Result<Vec<Value>, ApiError> {
         let Some(scores) = &self.scores else { return Ok(Vec::new()) };
         // White space after a call is in no text either.
         let blank = |piece: &ScoredPiece| piece.bytes.iter().all(u8::is_ascii_whitespace);
@@ -170,7 +170,7 @@ impl Writer {
             length += piece.bytes.len();
             pieces.push(piece);
         }
-        Ok(scores.chat(&pieces)?.content)
+        Ok(as_written(&scores.chat(&pieces)?.content))
     }
 
     fn open_message(&mut self, events: &mut Vec<Value>) {
@@ -297,7 +297,7 @@ impl Item {
     }
 }
 
-fn output_text(text: &str, logprobs: &[Token]) -> Value {
+fn output_text(text: &str, logprobs: &[Value]) -> Value {
     json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": logprobs })
 }
 
@@ -313,6 +313,12 @@ fn usage_of(usage: Usage) -> Value {
         "output_tokens_details": { "reasoning_tokens": 0 },
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     })
+}
+
+/// With the digits that chats have: a `Value` made of them directly has those of an `f64`.
+fn as_written(tokens: &[Token]) -> Vec<Value> {
+    let written = serde_json::to_string(tokens).expect("tokens have string keys only");
+    serde_json::from_str(&written).expect("what was written as JSON is JSON")
 }
 
 /// With the digits that were sent.

@@ -232,7 +232,7 @@ async fn log_probabilities_are_of_the_text_around_calls_and_not_of_these() {
         let steps = move || {
             let chunks = TEXT.as_bytes().chunks(cut).map(|it| std::str::from_utf8(it).unwrap());
             let told = chunks.map(|chunk| {
-                let pieces = chunk.bytes().map(|byte| scored(byte, Some(-0.5))).collect();
+                let pieces = chunk.bytes().map(|byte| scored(byte, Some(-1.1))).collect();
                 Step::Send(Event::Text { text: chunk.to_owned(), tokens: chunk.len(), pieces })
             });
             let mut steps = vec![started()];
@@ -254,6 +254,7 @@ async fn log_probabilities_are_of_the_text_around_calls_and_not_of_these() {
             for (item, text) in [(&output[0], "Ok"), (&output[2], "!")] {
                 let content = &item["content"][0];
                 let told = content["logprobs"].as_array().unwrap();
+                assert_eq!(told[0]["logprob"], -1.1, "with the digits that it has");
                 let told: String = told.iter().map(|it| it["token"].as_str().unwrap()).collect();
                 assert_eq!((&content["text"], told.as_str()), (&json!(text), text), "{cut}");
             }
