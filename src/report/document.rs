@@ -14,6 +14,11 @@ impl Report {
 
     /// The document without its front matter.
     pub fn body(&self) -> String {
+        format!("{}\n---\n\n*{}*\n", self.content(), self.closing())
+    }
+
+    /// The same without the closing line: nothing in it says who wrote it.
+    pub fn content(&self) -> String {
         let mut document = format!("# {}\n", self.plan.title);
         if self.sections.len() > 1 {
             let contents = headings(&self.plan.language).contents;
@@ -25,7 +30,6 @@ impl Report {
         for part in self.parts() {
             push(&mut document, format_args!("\n## {}\n\n{}\n", part.name, shown(part)));
         }
-        push(&mut document, format_args!("\n---\n\n*{}*\n", self.closing()));
         document
     }
 

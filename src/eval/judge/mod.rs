@@ -113,7 +113,7 @@ impl Question<'_> {
     }
 
     fn asked_of(&self, endpoint: &Endpoint) -> Result<Record, EndpointError> {
-        let (ours, theirs) = (anonymous(&self.ours.output), anonymous(&self.theirs.output));
+        let (ours, theirs) = (self.ours.output.trim(), self.theirs.output.trim());
         let (a, b) = if self.ours_first { (ours, theirs) } else { (theirs, ours) };
         let prompt = fill(QUESTION, &[("topic", &self.ours.prompt), ("a", a), ("b", b)]);
         let said = endpoint.ask(&prompt)?;
@@ -142,13 +142,6 @@ impl Question<'_> {
             error: None,
         })
     }
-}
-
-/// A report without its front matter and its closing line, which say who wrote it.
-fn anonymous(document: &str) -> &str {
-    let body = document.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n"));
-    let body = body.map_or(document, |(_, body)| body);
-    body.rsplit_once("\n---\n\n*").map_or(body, |(body, _)| body).trim()
 }
 
 /// The values in the places that are named; one that looks like a place is left as it is.

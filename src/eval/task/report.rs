@@ -1,7 +1,9 @@
 //! A report on one frozen plan, in what can be said of it without a judge.
 //!
 //! The plan is the ensemble's, made of the topic and the seed alone, so that every system gets the
-//! same one however often it is asked. What is measured is in [`crate::report::Measures`].
+//! same one however often it is asked. The answer is the document without the lines that say who
+//! wrote it: copies of a member have to give that member's, and a judge is not told. What is measured
+//! is in [`crate::report::Measures`].
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -75,6 +77,6 @@ pub(super) async fn solve(
         prompt_tokens: written.facts.usage.prompt_tokens,
         gated: written.facts.usage.gated,
         detail: json!({ "plan": written.plan, "overall": overall, "missing": missing }),
-        output: written.markdown(),
+        output: written.content(),
     })
 }

@@ -72,7 +72,8 @@ async fn every_system_writes_a_report_on_the_plan_of_the_ensemble() {
     let before = engine.seen().len();
     let other = solve(&engine, kind(), variant, topic()).await.unwrap();
     assert_eq!(other.detail["plan"], ours.detail["plan"]);
-    assert!(other.output.contains("; with rule max"), "{}", other.output);
+    // It says the same, so the answers are the same: nothing in them says whose they are.
+    assert_eq!(other.output, ours.output);
     let asked = engine.seen();
     let asked = &asked[before..];
     assert!(asked.len() > 3 && asked.iter().any(is_plan));
