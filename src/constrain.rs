@@ -383,25 +383,14 @@ impl Matching {
             pieces += 1;
         }
         let mut matcher = self.matcher.clone();
-        matcher.rollback(pieces).is_ok()
-            && self
-                .spell(kept)
-                .is_some_and(|way| leads_to_end(&mut matcher, &way, self.union.end()))
-    }
-
-    /// Bytes as pieces, the longest first.
-    fn spell(&self, mut bytes: &[u8]) -> Option<Vec<UnionId>> {
-        let mut spelled = Vec::new();
-        while !bytes.is_empty() {
-            let ids = (1..=bytes.len()).rev();
-            let mut ids = ids.filter_map(|length| {
-                Some((length, self.union.id(&Piece::Bytes(bytes[..length].to_vec()))?))
-            });
-            let (length, id) = ids.next()?;
-            spelled.push(id);
-            bytes = &bytes[length..];
-        }
-        Some(spelled)
+        let Ok(env) = matcher.tok_env() else { return false };
+        let trie = env.tok_trie();
+        let part = trie.greedy_tokenize(kept);
+        let way: Vec<UnionId> = part.iter().copied().map(UnionId).collect();
+        // What no piece spells is left out of the part.
+        trie.decode_raw(&part) == kept
+            && matcher.rollback(pieces).is_ok()
+            && leads_to_end(&mut matcher, &way, self.union.end())
     }
 
     fn dead_end(&self, error: &str) -> ConstrainError {

@@ -8,6 +8,7 @@ use crate::{
     server::{
         ApiError,
         body::{Instead, StringOr},
+        tools::check_kind,
     },
     tokenizer::chat::{Message, Role, ToolCall},
 };
@@ -102,10 +103,7 @@ impl WireMessage {
 
 impl WireCall {
     fn check(self, at: &str) -> Result<ToolCall, ApiError> {
-        if let Some(kind) = self.kind.filter(|kind| kind != "function") {
-            let reason = format!("is `{kind}`; only `function` is served");
-            return Err(ApiError::unsupported(format!("{at}.type"), reason));
-        }
+        check_kind(self.kind.as_deref(), at)?;
         let function = self.function.ok_or_else(|| ApiError::missing(format!("{at}.function")))?;
         let CalledFunction { name, arguments } = function;
         Ok(tool_call(self.id, name, &arguments))

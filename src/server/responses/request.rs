@@ -11,7 +11,7 @@ use crate::{
         ApiError, App,
         body::StringOr,
         error::Names,
-        tools::{Toolbox, WireChoice, WireFunction},
+        tools::{Toolbox, WireChoice, WireFunction, check_kind},
         wire::{Body, Own, any_object, asked, at_least, one, schema_of, template_args},
     },
     tokenizer::chat::TemplateArgs,
@@ -152,10 +152,7 @@ fn functions(tools: &[FlatTool]) -> Result<Vec<(String, WireFunction)>, ApiError
     let one = |(index, tool): (usize, &FlatTool)| {
         let at = format!("tools[{index}]");
         let FlatTool { kind, name, description, parameters, strict } = tool.clone();
-        if kind != "function" {
-            let reason = format!("is `{kind}`; only `function` is served");
-            return Err(ApiError::unsupported(format!("{at}.type"), reason));
-        }
+        check_kind(Some(&kind), &at)?;
         let name = name.ok_or_else(|| ApiError::missing(format!("{at}.name")))?;
         Ok((at, WireFunction { name, description, parameters, strict }))
     };

@@ -80,26 +80,28 @@ pub(super) struct Toolbox {
 /// OpenAI's limit.
 const MAX_TOOLS: usize = 128;
 
+/// The type of a tool, a choice of one or a call, which stands at `at`.
+pub(super) fn check_kind(kind: Option<&str>, at: &str) -> Result<(), ApiError> {
+    match kind {
+        None | Some("function") => Ok(()),
+        Some(other) => {
+            let reason = format!("is `{other}`; only `function` is served");
+            Err(ApiError::unsupported(format!("{at}.type"), reason))
+        }
+    }
+}
+
 impl WireTool {
     /// `at` is where the tool stands.
     pub(super) fn check(self, at: &str) -> Result<WireFunction, ApiError> {
-        match (self.kind.as_str(), self.function) {
-            ("function", Some(function)) => Ok(function),
-            ("function", None) => Err(ApiError::invalid(format!("{at}.function"), "is required")),
-            (other, _) => Err(ApiError::unsupported(
-                format!("{at}.type"),
-                format!("is `{other}`; only `function` is served"),
-            )),
-        }
+        check_kind(Some(&self.kind), at)?;
+        self.function.ok_or_else(|| ApiError::invalid(format!("{at}.function"), "is required"))
     }
 }
 
 impl NamedChoice {
     fn check(self) -> Result<String, ApiError> {
-        if let Some(kind) = self.kind.as_ref().filter(|kind| *kind != "function") {
-            let reason = format!("is `{kind}`; only `function` is served");
-            return Err(ApiError::unsupported("tool_choice.type", reason));
-        }
+        check_kind(self.kind.as_deref(), "tool_choice")?;
         let name = self.name().map(str::to_owned);
         name.ok_or_else(|| ApiError::missing("tool_choice.function"))
     }
