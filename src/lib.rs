@@ -7,8 +7,8 @@
 //! server -> report -> engine -> ensemble -> {model, vocab, sampling, tokenizer, constrain}
 //! eval -> {report, engine}
 //! bench, inspect -> ensemble
-//! config, store: used by main only; config names what {ensemble, sampling, model, tokenizer} can be
-//! set to;
+//! config, store: used by main only; config names what {report, ensemble, sampling, model,
+//! tokenizer} can be set to;
 //! gguf, safetensors -> mapped: leaves under model and tokenizer
 //! isa: a leaf under model, sampling and vocab
 //! ```

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     ensemble::{OnFailure, Rule, Settings, Weighting, WeightingError},
     model::{KvFormat, Quantize, QuantizeError},
+    report::MAX_RETRIES,
     sampling::SamplingParams,
 };
 
@@ -41,7 +42,7 @@ fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
         engine: engine(&raw.engine, &defaults.engine)?,
         sampling: sampling(&raw.sampling, &defaults.sampling)?,
         server: server(raw.server, defaults.server, folder)?,
-        report: ReportSettings { retries: raw.report.retries.unwrap_or(defaults.report.retries) },
+        report: report(&raw.report, &defaults.report)?,
         models: raw.model.into_iter().map(model).collect::<Result<_, _>>()?,
         ensembles,
     })
@@ -188,6 +189,15 @@ fn origins(origins: Vec<String>) -> Result<Vec<String>, Problem> {
         }
     }
     Ok(origins)
+}
+
+fn report(raw: &raw::Report, defaults: &ReportSettings) -> Result<ReportSettings, Problem> {
+    let retries = raw.retries.unwrap_or(defaults.retries);
+    if retries > MAX_RETRIES {
+        let reason = format!("is {retries}; it must be between 0 and {MAX_RETRIES}");
+        return Err(problem("report.retries", reason));
+    }
+    Ok(ReportSettings { retries })
 }
 
 fn model((name, raw): (String, raw::Model)) -> Result<(String, ModelConfig), Problem> {

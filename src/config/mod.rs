@@ -17,6 +17,7 @@ use std::{
 use crate::{
     ensemble::Settings,
     model::{KvFormat, Quantize},
+    report::USUAL_RETRIES,
     sampling::SamplingParams,
     tokenizer::chat::TemplateArgs,
 };
@@ -286,7 +287,7 @@ impl Default for Config {
                 log_prompts: false,
                 grace_seconds: 10,
             },
-            report: ReportSettings { retries: 1 },
+            report: ReportSettings { retries: USUAL_RETRIES },
             models: BTreeMap::new(),
             ensembles: vec![
                 // The larger follows instructions, counts and programs; the smaller is the

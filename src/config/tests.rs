@@ -254,6 +254,7 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ("[sampling]\nmin_p = -0.1".to_owned(), "sampling.min_p"),
         ("[server]\nhost = \" \"".to_owned(), "server.host"),
         ("[server]\nmax_body_bytes = 0".to_owned(), "server.max_body_bytes"),
+        ("[report]\nretries = 10".to_owned(), "report.retries"),
         ("[server]\nmax_requests = 0".to_owned(), "server.max_requests"),
         ("[server]\nmax_requests = 99999999".to_owned(), "server.max_requests"),
         ("[server]\napi_keys_file = \"\"".to_owned(), "server.api_keys_file"),

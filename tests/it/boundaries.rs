@@ -8,7 +8,11 @@ use std::{
 
 /// Each module, the modules of this crate it may use, and the crates it may not.
 const ARROWS: &[(&str, &[&str], &[&str])] = &[
-    ("config", &["sampling", "ensemble", "model", "tokenizer"], &["axum", "tokio", "candle_core"]),
+    (
+        "config",
+        &["report", "sampling", "ensemble", "model", "tokenizer"],
+        &["axum", "tokio", "candle_core"],
+    ),
     ("store", &[], &["candle_core", "axum", "tokio"]),
     ("mapped", &[], &["tokenizers", "axum", "tokio", "safetensors"]),
     ("gguf", &["mapped"], &["tokenizers", "axum", "tokio"]),

@@ -1,8 +1,11 @@
 //! The engine on toy models: many requests at once, stops, cancels, failures.
 
+mod constrained;
+mod scheduling;
+
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +13,7 @@ use tutti::{
     constrain::Constraint,
     engine::{
         Engine, EngineConfig, Event, FinishReason, Generate, GenerateError, GenerateRequest,
-        Generation, Logprobs, Prompt, StopConditions, Usage,
+        Generation, Prompt, StopConditions, Usage,
     },
     ensemble::{Ensemble, Member, OnFailure, Settings},
     model::{KvCache, LanguageModel, ModelError, Row, Want},
@@ -21,6 +24,8 @@ use tutti::{
     },
     vocab::TokenId,
 };
+
+pub(crate) use self::scheduling::{Calls, watched};
 
 /// Logits hash the whole history; the end of the text is made rare.
 struct Toy {
@@ -256,93 +261,6 @@ async fn stop_strings_end_the_text_and_are_no_part_of_it() {
     assert!(stopped > 10, "{stopped}");
 }
 
-#[tokio::test]
-async fn a_constraint_is_met_and_then_the_text_ends() {
-    let engine = engine(EngineConfig::default());
-    let schema = serde_json::json!({
-        "type": "array", "items": { "enum": [1, 2, 12] }, "minItems": 3, "maxItems": 5,
-    });
-    for seed in 0..20 {
-        let mut constrained = request(seed);
-        constrained.constraint = Some(Constraint::JsonSchema(schema.clone()));
-        let said = ask(&engine, constrained).await;
-        let value: Vec<u32> = serde_json::from_str(&said.text).unwrap();
-        assert!((3..=5).contains(&value.len()), "{value:?}");
-        assert_eq!(said.end.unwrap().0, FinishReason::Stop);
-    }
-}
-
-/// Two lists of two, in 13 pieces at least: `[[1,1],[1,1]]`.
-fn lists() -> serde_json::Value {
-    serde_json::json!({
-        "type": "array", "minItems": 2,
-        "items": { "type": "array", "items": { "enum": [1, 2, 12, 121_212] }, "minItems": 2 },
-    })
-}
-
-fn listing(seed: u64, max_tokens: Option<usize>) -> GenerateRequest {
-    let mut listing = request(seed);
-    listing.constraint = Some(Constraint::JsonSchema(lists()));
-    listing.stop.max_tokens = max_tokens;
-    listing
-}
-
-fn is_whole(said: &Said) -> bool {
-    let value: Vec<Vec<u32>> = serde_json::from_str(&said.text).unwrap();
-    value.len() >= 2 && value.iter().all(|list| list.len() >= 2)
-}
-
-#[tokio::test]
-async fn a_constrained_text_closes_within_its_budget_whatever_is_asked_beside() {
-    let engine = engine(EngineConfig::default());
-    let closing = engine.tokenize("duo", "]").unwrap()[0];
-    for max_tokens in 13..40 {
-        let seed = max_tokens as u64;
-        let plain = listing(seed, Some(max_tokens));
-        let mut least = listing(seed, Some(max_tokens));
-        least.stop.min_tokens = 1000;
-        let mut banned = listing(seed, Some(max_tokens));
-        banned.penalties.bias = vec![(closing, -1000.0)];
-        let mut scored = listing(seed, Some(max_tokens));
-        scored.logprobs = Some(Logprobs { top: 3, ..Logprobs::default() });
-        let mut gated = listing(seed, Some(max_tokens));
-        gated.fusion.gate = Some(0.3);
-        for request in [plain, least, banned, scored, gated] {
-            let said = ask(&engine, request.clone()).await;
-            assert!(is_whole(&said), "{}", said.text);
-            let (reason, usage) = said.end.clone().unwrap();
-            assert_eq!(reason, FinishReason::Stop);
-            assert!(usage.completion_tokens <= max_tokens);
-            if !request.penalties.bias.is_empty() {
-                assert_eq!(usage.completion_tokens, max_tokens, "it goes on for as long as it may");
-            }
-            assert_eq!(ask(&engine, request).await, said);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_budget_that_nothing_fits_is_refused_at_once() {
-    let engine = engine(EngineConfig::default());
-    for budget in 0..13 {
-        let refused = engine.generate(listing(0, Some(budget))).unwrap_err();
-        assert_eq!(refused, GenerateError::Budget { least: 13, budget });
-    }
-}
-
-#[tokio::test]
-async fn a_constrained_text_closes_before_the_end_of_the_context() {
-    let engine = engine(EngineConfig::default());
-    let closing = engine.tokenize("duo", "]").unwrap()[0];
-    for seed in 0..4 {
-        let mut endless = listing(seed, None);
-        endless.penalties.bias = vec![(closing, -1000.0)];
-        let said = ask(&engine, endless).await;
-        assert!(is_whole(&said) && said.text.len() > CONTEXT / 2, "{}", said.text);
-        assert_eq!(said.end.unwrap().0, FinishReason::Stop);
-    }
-}
-
 /// The tokens of a prompt, and how many of them were not read.
 async fn cached(engine: &Engine, prompt: Prompt, members: &[&str]) -> (usize, usize) {
     let mut short = request(1);
@@ -369,45 +287,6 @@ async fn what_another_text_had_read_of_a_prompt_is_told_as_cached() {
     assert_eq!(cached(&engine, say(&begins), &["toy-2"]).await, (20, 19), "in its own tokens");
     assert_eq!(cached(&engine, say(&on.replace('a', "c")), &both).await, (42, 0));
     assert_eq!(cached(&engine, say("ab"), &both).await, (2, 0));
-}
-
-#[tokio::test]
-async fn dropping_a_generation_frees_its_place() {
-    let engine = engine(EngineConfig { max_sequences: 1, ..Default::default() });
-    let first = hog(&engine).await;
-    let mut second = engine.generate(request(1)).unwrap();
-    let waited = tokio::time::timeout(Duration::from_millis(100), second.next()).await;
-    assert!(waited.is_err(), "the only place is taken");
-    drop(first);
-    let said = tokio::time::timeout(Duration::from_secs(20), listen(second)).await.unwrap();
-    assert_eq!(said, ask(&engine, request(1)).await);
-}
-
-#[tokio::test]
-async fn more_requests_than_the_queue_holds_are_refused_until_there_is_room() {
-    let engine = engine(EngineConfig { max_sequences: 1, queue: 2, ..Default::default() });
-    let first = hog(&engine).await;
-    let waiting = [engine.generate(request(1)).unwrap(), engine.generate(request(2)).unwrap()];
-    let refused = engine.generate(request(3)).err();
-    assert_eq!(refused, Some(GenerateError::QueueFull { waiting: 2 }));
-    drop((first, waiting));
-    // The places of the cancelled are seen to be free before long.
-    for _ in 0..200 {
-        if engine.generate(request(3)).is_ok() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the queue stayed full");
-}
-
-#[tokio::test]
-async fn a_reader_that_does_not_read_holds_nobody_up() {
-    let engine = engine(EngineConfig { max_sequences: 2, ..Default::default() });
-    let _unread = hog(&engine).await;
-    for seed in 0..5 {
-        ask(&engine, request(seed)).await.end.unwrap();
-    }
 }
 
 #[tokio::test]
@@ -500,129 +379,6 @@ async fn an_engine_that_is_dropped_ends_every_stream() {
     // The first may have come to its end before the engine was dropped.
     assert!(ends.0.end.is_ok() || ends.0.end == Err(GenerateError::Stopped));
     assert!(ends.1.end.is_ok() || ends.1.end == Err(GenerateError::Stopped));
-}
-
-/// A model that writes down what it is asked to forward, call by call.
-struct Watched {
-    toy: Toy,
-    calls: Calls,
-}
-
-pub(crate) struct Forwarded {
-    /// The text begins with this; what the sequences of a test are told apart by.
-    pub(crate) first: TokenId,
-    pub(crate) held: usize,
-    pub(crate) tokens: usize,
-}
-
-/// The rows of each call.
-pub(crate) type Calls = Arc<Mutex<Vec<Vec<Forwarded>>>>;
-
-impl LanguageModel for Watched {
-    fn vocab_size(&self) -> usize {
-        self.toy.vocab_size()
-    }
-
-    fn context_length(&self) -> usize {
-        self.toy.context_length()
-    }
-
-    fn new_cache(&self) -> KvCache {
-        self.toy.new_cache()
-    }
-
-    fn forward(&self, rows: &mut [Row<'_>]) -> Result<(), ModelError> {
-        let forwarded = |row: &Row<'_>| Forwarded {
-            first: *row.cache.tokens().first().unwrap_or(&row.tokens[0]),
-            held: row.cache.tokens().len(),
-            tokens: row.tokens.len(),
-        };
-        self.calls.lock().unwrap().push(rows.iter().map(forwarded).collect());
-        // A text whose reader falls behind pauses; at a toy's speed any reader does at times.
-        std::thread::sleep(Duration::from_millis(2));
-        self.toy.forward(rows)
-    }
-}
-
-/// An engine whose one model is watched.
-pub(crate) fn watched(config: EngineConfig) -> (Engine, Calls) {
-    let calls = Arc::new(Mutex::new(Vec::new()));
-    let tokenizer = tokenizer(false);
-    let toy = Toy { seed: 3, logits: tokenizer.len(), mood: Mood::Well };
-    let model = Watched { toy, calls: calls.clone() };
-    let member = Member::new("watched".to_owned(), Arc::new(model), tokenizer, 1.0);
-    let ensemble = Arc::new(Ensemble::new(vec![member]));
-    (Engine::start(vec![("duo".to_owned(), ensemble)], config).unwrap(), calls)
-}
-
-fn asking(content: &str, max_tokens: usize) -> GenerateRequest {
-    let message = Message::new(Role::User, content);
-    let mut request = request(1);
-    request.prompt = Prompt::chat(vec![message]);
-    request.stop.max_tokens = Some(max_tokens);
-    request
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_text_grows_at_every_step_while_long_prompts_are_read_in_chunks() {
-    const CHUNK: usize = 20;
-    let (engine, calls) = watched(EngineConfig { prefill_chunk: CHUNK, ..Default::default() });
-    // 'a' is token 0. It is the only one that writes while the others read.
-    let mut writing = engine.generate(asking("ab", 390)).unwrap();
-    writing.next().await.unwrap();
-    let writing = tokio::spawn(listen_on(writing));
-    let long = ["b", "c", " ", "["].map(|first| asking(&format!("{first}{}", "c1".repeat(150)), 1));
-    let reading = long.map(|request| ask(&engine, request));
-    let (written, read) = futures::join!(writing, futures::future::join_all(reading));
-    let written = written.unwrap();
-    assert!(read.iter().all(|said| said.end.is_ok()), "{read:?}");
-    assert!(written > 80, "it has to write for as long as the others read: {written}");
-
-    let calls = calls.lock().unwrap();
-    let is_prompt = |row: &Forwarded| row.tokens > 1;
-    let with_prompts: Vec<_> =
-        calls[1..].iter().filter(|rows| rows.iter().any(is_prompt)).collect();
-    // Four prompts of 301 tokens.
-    assert!(with_prompts.len() >= 4 * 301 / CHUNK, "{}", with_prompts.len());
-    for rows in with_prompts {
-        let prompts: usize = rows.iter().filter(|row| is_prompt(row)).map(|row| row.tokens).sum();
-        assert!(prompts <= CHUNK + 4 * 16, "a step reads {prompts} tokens of prompts");
-        let long: usize = rows.iter().filter(|row| row.tokens > 16).map(|row| row.tokens).sum();
-        assert!(long <= CHUNK, "a step reads {long} tokens of long prompts");
-        assert!(rows.iter().any(|row| row.first == TokenId(0)), "the text that is written waits");
-    }
-    // First come, first served: a prompt is begun when those before it are read.
-    let begun: Vec<TokenId> =
-        calls.iter().flatten().filter(|row| row.held == 0).map(|row| row.first).collect();
-    assert_eq!(begun, [0, 1, 2, 5, 6].map(TokenId));
-}
-
-/// The number of pieces a generation tells until its end.
-async fn listen_on(mut generation: Generation) -> usize {
-    let mut pieces = 0;
-    while let Some(event) = generation.next().await {
-        if let Event::Text { tokens, .. } = event {
-            pieces += tokens;
-        }
-    }
-    pieces
-}
-
-#[tokio::test]
-async fn those_who_wait_get_in_in_the_order_they_came() {
-    let (engine, calls) = watched(EngineConfig { max_sequences: 2, ..Default::default() });
-    let asked = ["a", "bb", "c", " ", "[", "]", "1"].map(|content| {
-        let generation = engine.generate(asking(content, 30)).unwrap();
-        tokio::spawn(listen_on(generation))
-    });
-    for generation in asked {
-        generation.await.unwrap();
-    }
-    let calls = calls.lock().unwrap();
-    let begun: Vec<TokenId> =
-        calls.iter().flatten().filter(|row| row.held == 0).map(|row| row.first).collect();
-    assert_eq!(begun, [0, 1, 2, 5, 6, 7, 9].map(TokenId));
-    assert!(calls.iter().all(|rows| rows.len() <= 2));
 }
 
 #[tokio::test]
