@@ -85,7 +85,7 @@ fn curve(header: &Header, records: &[Record], system: &str) -> Option<Curve> {
     }
     let points: Vec<(f64, Estimate)> = bins
         .iter()
-        .map(|(position, parts)| (*position, stats::estimate(parts, header.seed)))
+        .map(|(position, parts)| (*position, stats::estimate(parts, Some((0.0, 1.0)), header.seed)))
         .collect();
     (!points.is_empty()).then(|| Curve { name: system.to_owned(), points })
 }

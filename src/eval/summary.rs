@@ -180,10 +180,11 @@ fn figure(header: &Header, task: &TaskHeader, metric: usize, records: &[Record])
     if scores.test.is_empty() {
         return None;
     }
+    let range = metric.is_share.then_some((0.0, 1.0));
     let row = |system: &SystemHeader| Row {
         system: system.name.clone(),
         role: system.role,
-        figure: stats::estimate(&scores.parts(&system.name), header.seed),
+        figure: stats::estimate(&scores.parts(&system.name), range, header.seed),
         dev: dev(records, &task.name, &system.name, metric),
         is_bound: system.bound && metric.bound,
         against: None,
@@ -212,7 +213,10 @@ fn compare(header: &Header, records: &[Record], figures: &mut [Figure]) {
         }
         let paired: Vec<Paired<'_>> = pairs
             .iter()
-            .map(|(at, ours, theirs)| Paired { ours, theirs, better: figures[*at].metric.better() })
+            .map(|(at, ours, theirs)| {
+                let MetricHeader { is_share, .. } = figures[*at].metric;
+                Paired { ours, theirs, better: figures[*at].metric.better(), is_share }
+            })
             .collect();
         let compared = stats::compare(&paired, header.seed);
         let places: Vec<usize> = pairs.iter().map(|(at, ..)| *at).collect();

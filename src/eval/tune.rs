@@ -127,13 +127,13 @@ pub fn tune(records: &[Record], weights: &[f64], seed: u64) -> Result<Vec<Stage>
         ("weights and temperatures", calibrated.rounded()),
     ];
     let parts: Vec<Vec<Part>> = stages.iter().map(|(_, setting)| parts(&test, setting)).collect();
-    let paired = |ours| Paired { ours, theirs: &parts[0], better: Better::Lower };
+    let paired = |ours| Paired { ours, theirs: &parts[0], better: Better::Lower, is_share: false };
     let pairs: Vec<Paired<'_>> = parts[1..].iter().map(|ours| paired(ours)).collect();
     let against = std::iter::once(None).chain(stats::compare(&pairs, seed).into_iter().map(Some));
     let stage = |(((name, setting), parts), against): (((_, Setting), &Vec<Part>), _)| Stage {
         name,
         dev: bits_per_byte(&dev, &setting),
-        test: stats::estimate(parts, seed),
+        test: stats::estimate(parts, None, seed),
         setting,
         against,
     };

@@ -197,7 +197,7 @@ pub fn table(header: &Header, verdicts: &[Record]) -> String {
     }
     let pairs: Vec<Paired<'_>> = rows
         .iter()
-        .map(|(.., ours, theirs)| Paired { ours, theirs, better: Better::Higher })
+        .map(|(.., ours, theirs)| Paired { ours, theirs, better: Better::Higher, is_share: true })
         .collect();
     let compared = stats::compare(&pairs, header.seed);
     let mut text = "\nWhat a judge prefers, asked in both orders; where it does not say the same both \

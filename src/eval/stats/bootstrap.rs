@@ -25,10 +25,22 @@ pub struct Estimate {
 
 /// The ratio of the sums of values and sizes, with its bias-corrected and accelerated bootstrap
 /// interval (Efron 1987, "Better bootstrap confidence intervals", J. Am. Stat. Assoc. 82).
-pub fn estimate(parts: &[Part], seed: u64) -> Estimate {
+///
+/// Samples that are all the same say by that alone how often others can come (Clopper and Pearson
+/// 1934, "The use of confidence or fiducial limits", Biometrika 26): such others are taken to lie at
+/// the ends of `range`, between which a sample can be, if there are any.
+pub fn estimate(parts: &[Part], range: Option<(f64, f64)>, seed: u64) -> Estimate {
     let value = ratio(parts.iter());
     if parts.len() < 2 {
         return Estimate { value, low: f64::NEG_INFINITY, high: f64::INFINITY };
+    }
+    if let Some((least, most)) = range
+        && parts.iter().all(|part| *part == parts[0])
+    {
+        let (outside, _) = tails();
+        let others = 1.0 - outside.powf(1.0 / parts.len() as f64);
+        let low = value - others * (value - least);
+        return Estimate { value, low, high: value + others * (most - value) };
     }
     let drawn = draws(parts, seed);
     let (below, above) = match corrected(parts, &drawn, value) {

@@ -60,6 +60,8 @@ pub struct Paired<'a> {
     pub theirs: &'a [Part],
     /// Which way the measure is good.
     pub better: Better,
+    /// Scores are between 0 and 1.
+    pub is_share: bool,
 }
 
 impl Paired<'_> {
@@ -137,7 +139,7 @@ pub fn compare(tasks: &[Paired<'_>], seed: u64) -> Vec<Comparison> {
 
 fn test(task: &Paired<'_>, seed: u64) -> (Estimate, Test, f64) {
     let differences = task.differences();
-    let difference = estimate(&differences, seed);
+    let difference = estimate(&differences, task.is_share.then_some((-1.0, 1.0)), seed);
     let all = || task.ours.iter().chain(task.theirs);
     if all().all(|part| part.is_right_or_wrong()) {
         let count = |value| differences.iter().filter(|part| part.value == value).count();

@@ -18,7 +18,7 @@ fn scores() -> (Vec<Part>, Vec<Part>) {
 
 fn differences() -> Vec<Part> {
     let (ours, theirs) = scores();
-    Paired { ours: &ours, theirs: &theirs, better: Better::Higher }.differences()
+    Paired { ours: &ours, theirs: &theirs, better: Better::Higher, is_share: false }.differences()
 }
 
 /// Documents of very different lengths, some of them hard.
@@ -33,12 +33,12 @@ fn documents() -> Vec<Part> {
 
 #[test]
 fn intervals_are_those_of_scipy() {
-    let mean = estimate(&differences(), 1);
+    let mean = estimate(&differences(), None, 1);
     near(mean.value, 0.109_827_406_463_570_03, 1e-12);
     // Ten thousand draws place an end within some hundredths of the interval.
     near(mean.low, 0.002_168_8, 0.006);
     near(mean.high, 0.214_825_7, 0.006);
-    let ratio = estimate(&documents(), 1);
+    let ratio = estimate(&documents(), None, 1);
     near(ratio.value, 1.393_262_012_012_012, 1e-12);
     // The plain percentiles would be 1.3070 and 1.4920.
     near(ratio.low, 1.311_975, 0.003);
@@ -46,15 +46,38 @@ fn intervals_are_those_of_scipy() {
 }
 
 #[test]
-fn an_interval_is_its_seeds_and_no_wider_for_equal_samples() {
+fn an_interval_is_its_seeds() {
     let parts = documents();
-    assert_eq!(estimate(&parts, 7), estimate(&parts, 7));
-    assert_ne!(estimate(&parts, 7), estimate(&parts, 8));
-    let same = estimate(&[Part::one(0.25); 9], 1);
-    assert_eq!((same.value, same.low, same.high), (0.25, 0.25, 0.25));
-    let one = estimate(&[Part::one(0.25)], 1);
+    let of = |parts: &[Part], seed| estimate(parts, Some((0.0, 1.0)), seed);
+    assert_eq!(of(&parts, 7), of(&parts, 7));
+    assert_ne!(of(&parts, 7), of(&parts, 8));
+    let one = of(&[Part::one(0.25)], 1);
     assert_eq!((one.low, one.high), (f64::NEG_INFINITY, f64::INFINITY));
-    assert!(estimate(&[], 1).value.is_nan());
+    assert!(of(&[], 1).value.is_nan());
+}
+
+/// `statsmodels.stats.proportion.proportion_confint(0, 120, method="beta")` and the like.
+#[test]
+fn of_samples_that_are_all_the_same_the_interval_says_what_others_could_be() {
+    let of =
+        |value: f64, count: usize| estimate(&vec![Part::one(value); count], Some((0.0, 1.0)), 1);
+    let none = of(0.0, 120);
+    near(none.low, 0.0, 0.0);
+    near(none.high, 0.030_272_973, 1e-8);
+    let all = of(1.0, 23);
+    near(all.low, 0.851_814_871, 1e-8);
+    near(all.high, 1.0, 0.0);
+    let quarter = of(0.25, 23);
+    near(quarter.low, 0.25 * 0.851_814_871, 1e-8);
+    near(quarter.high, 1.0 - 0.75 * 0.851_814_871, 1e-8);
+    let (ours, theirs) = right(&[(true, true, 7), (false, false, 16)]);
+    let same = Paired { ours: &ours, theirs: &theirs, better: Better::Higher, is_share: true };
+    let difference = compare(&[same], 1)[0].difference;
+    near(difference.low, -0.148_185_129, 1e-8);
+    near(difference.high, 0.148_185_129, 1e-8);
+    // Nobody knows how far a text could be off.
+    let same = estimate(&[Part::one(0.25); 9], None, 1);
+    assert_eq!((same.value, same.low, same.high), (0.25, 0.25, 0.25));
 }
 
 #[test]
@@ -63,7 +86,7 @@ fn intervals_hold_the_truth_nineteen_times_of_twenty() {
     for run in 0..200_u64 {
         let right = |i: u64| Part::right(crate::sampling::split_mix(run, i) % 10 < 3);
         let parts: Vec<Part> = (0..80).map(right).collect();
-        let found = estimate(&parts, run);
+        let found = estimate(&parts, Some((0.0, 1.0)), run);
         held += u32::from(found.low <= 0.3 && 0.3 <= found.high);
     }
     // Of 200 runs 190 are expected; fewer than 180 or more than 198 come once in a thousand.
@@ -148,18 +171,18 @@ fn right(pattern: &[(bool, bool, usize)]) -> (Vec<Part>, Vec<Part>) {
 #[test]
 fn a_verdict_needs_a_difference_that_survives_the_number_of_tasks() {
     let (ours, theirs) = right(&[(true, true, 60), (true, false, 14), (false, true, 4)]);
-    let one = Paired { ours: &ours, theirs: &theirs, better: Better::Higher };
+    let one = Paired { ours: &ours, theirs: &theirs, better: Better::Higher, is_share: true };
     let found = compare(&[one], 1)[0];
     assert_eq!((found.test, found.verdict), (Test::McNemar, Verdict::Better));
     assert_eq!(found.p, mcnemar(14, 4));
     near(found.difference.value, 10.0 / 78.0, 1e-12);
-    let turned = Paired { ours: &theirs, theirs: &ours, better: Better::Higher };
+    let turned = Paired { ours: &theirs, theirs: &ours, ..one };
     assert_eq!(compare(&[turned], 1)[0].verdict, Verdict::Worse);
     let lower = Paired { better: Better::Lower, ..one };
     assert_eq!(compare(&[lower], 1)[0].verdict, Verdict::Worse);
     // Beside another task the same figures are not enough.
     let (a, b) = right(&[(true, true, 30), (true, false, 3), (false, true, 3)]);
-    let other = Paired { ours: &a, theirs: &b, better: Better::Higher };
+    let other = Paired { ours: &a, theirs: &b, ..one };
     let found = compare(&[one, other], 1);
     assert_eq!(found[0].adjusted_p, 2.0 * mcnemar(14, 4));
     assert_eq!(found[0].verdict.to_string(), "not shown");
@@ -169,7 +192,7 @@ fn a_verdict_needs_a_difference_that_survives_the_number_of_tasks() {
 #[test]
 fn scores_that_are_not_right_or_wrong_are_tested_by_flipped_signs() {
     let (ours, theirs) = scores();
-    let task = Paired { ours: &ours, theirs: &theirs, better: Better::Lower };
+    let task = Paired { ours: &ours, theirs: &theirs, better: Better::Lower, is_share: false };
     let found = compare(&[task], 5)[0];
     assert_eq!(found.test, Test::SignFlip);
     assert_eq!(found.p, sign_flip(&differences(), 5));
