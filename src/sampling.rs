@@ -117,9 +117,9 @@ impl Sampler {
     /// 32-bit precision of are 0.
     fn temper<'a>(&self, probs: &'a [f32], survey: &'a mut Survey) -> Urn<'a> {
         let least = self.params.min_p.max(f32::EPSILON / 2.0 / probs.len() as f32);
-        let exponent = 1.0 / self.params.temperature;
+        let exponent = (1.0 / self.params.temperature).min(f32::MAX);
         let cut = if exponent == 1.0 { least } else { least.powf(self.params.temperature) * 0.999 };
-        let how = Temper { scale: 1.0 / survey.largest(), exponent, least, cut };
+        let how = Temper { largest: survey.largest(), exponent, least, cut };
         survey::temper(Isa::best(), how, probs, survey);
         Urn { probs, how, survey }
     }
@@ -324,6 +324,21 @@ mod tests {
     fn min_p_is_a_share_of_the_most_probable() {
         let params = SamplingParams { min_p: 0.6, ..SamplingParams::default() };
         assert_close(&shares(&params, &PROBS), &[0.0, 0.375, 0.0, 0.375, 0.25, 0.0]);
+    }
+
+    #[test]
+    fn the_ends_of_the_ranges_leave_the_most_probable() {
+        let ends = [(0.7, 1.0), (1.0, 1.0), (2.0, 1.0), (1e-6, 0.0), (1e-10, 0.0), (1e-40, 0.0)];
+        for (temperature, min_p) in ends {
+            let params = SamplingParams { temperature, min_p, ..SamplingParams::default() };
+            let mut sampler = Sampler::new(params);
+            for i in 1..1000_u16 {
+                // The inverse of many of these, times them, is less than 1.
+                let largest = f32::from(i) / 1009.0;
+                let found = sampler.sample(&[0.9 * largest, largest, 0.0]);
+                assert_eq!(found, Some(1), "{temperature} {min_p} {largest}");
+            }
+        }
     }
 
     #[test]

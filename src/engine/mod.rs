@@ -206,7 +206,8 @@ impl Generate for Engine {
     }
 
     fn tokenize(&self, model: &str, text: &str) -> Result<Vec<UnionId>, GenerateError> {
-        Ok(self.ensemble(model)?.pieces_of(text.as_bytes())?)
+        let ensemble = self.ensemble(model)?;
+        Ok(ensemble.pieces_of(text.as_bytes(), &ensemble.fusion())?)
     }
 
     fn count_tokens(&self, model: &str, prompt: &Prompt) -> Result<usize, GenerateError> {
@@ -240,19 +241,9 @@ fn scored_prompts(
             let reason = "a conversation's prompt cannot be scored; send a text".to_owned();
             return Err(GenerateError::Prompt { reason });
         }
-        Prompt::Text(text) => ensemble.pieces_of(text.as_bytes())?,
+        Prompt::Text(text) => ensemble.pieces_of(text.as_bytes(), &fusion)?,
         Prompt::Tokens(pieces) => pieces.clone(),
     };
-    // What is scored must fit as a whole.
-    let whole = ensemble.text_prompts(ensemble.bytes_of(&pieces)?, fusion.clone());
-    for (index, member) in ensemble.members().iter().enumerate() {
-        let (prompt_tokens, context_length) =
-            (whole.tokens[index].len(), member.model.context_length());
-        if fusion.is_active(index) && prompt_tokens > context_length {
-            let member = member.name.clone();
-            return Err(GenerateError::PromptTooLong { member, prompt_tokens, context_length });
-        }
-    }
     Ok(ensemble.scored_prompts(&pieces, from, fusion)?)
 }
 

@@ -4,20 +4,21 @@ use super::{Ensemble, Fusion, Member, Prompts, StartError};
 use crate::vocab::{Piece, UnionId};
 
 impl Ensemble {
-    /// A text as union pieces: the first member's canonical tokens, as their bytes. Joined they
-    /// are the text: a byte that the first member has no token for is the piece of that one byte,
-    /// and what stands around it is encoded apart.
+    /// A text as union pieces: the canonical tokens of the first member that takes part, as their
+    /// bytes. Joined they are the text: a byte that this member has no token for is the piece of
+    /// that one byte, and what stands around it is encoded apart.
     ///
     /// # Errors
     /// If no member has a token for some byte.
-    pub fn pieces_of(&self, text: &[u8]) -> Result<Vec<UnionId>, StartError> {
-        let tokenizer = &self.members[0].tokenizer;
+    pub fn pieces_of(&self, text: &[u8], fusion: &Fusion) -> Result<Vec<UnionId>, StartError> {
+        let first = fusion.active().next().unwrap_or(0);
+        let tokenizer = &self.members[first].tokenizer;
         let missing = |byte: &u8| tokenizer.missing_bytes().contains(byte);
         let mut pieces = Vec::new();
         for run in text.split_inclusive(missing) {
             let alone = run.last().copied().filter(missing);
             let whole = &run[..run.len() - usize::from(alone.is_some())];
-            let piece = |token| self.maps[0].get(token).expect("a token of a text is a piece");
+            let piece = |token| self.maps[first].get(token).expect("a token of a text is a piece");
             pieces.extend(tokenizer.encode(whole).into_iter().map(piece));
             if let Some(byte) = alone {
                 let piece = self.union.id(&Piece::Bytes(vec![byte]));
@@ -78,9 +79,9 @@ impl Ensemble {
             end <= from
         };
         let (passed, scored) = pieces.split_at(pieces.iter().take_while(is_before).count());
-        // A weight that follows the prompt would follow what it is to score: nothing was said.
-        let prompts = Prompts::new(tokens, fusion);
-        Ok(Prompts { passed: passed.to_vec(), scored: scored.to_vec(), ..prompts })
+        // Weights that follow the prompt do not follow what is scored.
+        let (said, prompts) = (self.bytes_of(passed)?, Prompts::new(tokens, fusion));
+        Ok(Prompts { said, passed: passed.to_vec(), scored: scored.to_vec(), ..prompts })
     }
 
     /// A text as each member's own tokens, to be continued.

@@ -163,18 +163,9 @@ impl Sequence {
         constraint: Option<&Constraint>,
     ) -> Result<Self, StartError> {
         let Prompts { tokens, fusion, said, passed, scored, answer } = prompts;
-        let is_raw = passed.is_empty() && scored.is_empty();
-        let mut states = Vec::with_capacity(tokens.len());
-        for (index, (member, prompt)) in ensemble.members().iter().zip(tokens).enumerate() {
-            if fusion.is_active(index) && (is_raw || !prompt.is_empty()) {
-                check(member, &prompt)?;
-            }
-            let mut state = MemberState::new(prompt, member.model.new_cache());
-            if fusion.is_active(index) {
-                state.score(fusion.weighting, &member.tokenizer, &said);
-            }
-            states.push(state);
-        }
+        let members = ensemble.members().iter().zip(tokens);
+        let states =
+            members.map(|(member, prompt)| MemberState::new(prompt, member.model.new_cache()));
         let matching =
             constraint.map(|constraint| ensemble.grammars().start(constraint)).transpose()?;
         let prints =
@@ -188,7 +179,7 @@ impl Sequence {
             drops_space,
             opening: drops_space && !as_tokens,
             fusion,
-            states,
+            states: states.collect(),
             text: Vec::new(),
             sampler: Sampler::new(sampling),
             matching,
@@ -204,16 +195,27 @@ impl Sequence {
         if !passed.is_empty() {
             ensemble.pass(&mut sequence, &passed);
         }
-        let bare = |member: usize| sequence.states[member].target.is_empty();
-        if sequence.fusion.active().any(bare)
-            && let Some(first) = sequence.choosing.unread.pop_front()
-        {
+        // A member may have no token for a piece.
+        while let Some(bare) = sequence.bare() {
+            let Some(first) = sequence.choosing.unread.pop_front() else {
+                return Err(StartError::Empty { member: ensemble.members()[bare].name.clone() });
+            };
             // Nothing comes before it that could say how probable it is.
             sequence.choosing.read.push((first, Score::default()));
             ensemble.pass(&mut sequence, &[first]);
         }
-        sequence.look_ahead(ensemble);
+        for index in sequence.fusion.active() {
+            let (state, member) = (&mut sequence.states[index], &ensemble.members()[index]);
+            check(member, state.target.len())?;
+            state.score(sequence.fusion.weighting, &member.tokenizer, &said);
+        }
+        sequence.look_ahead(ensemble)?;
         Ok(sequence)
+    }
+
+    /// A member that takes part and has nothing to go on from.
+    fn bare(&self) -> Option<usize> {
+        self.fusion.active().find(|&member| self.states[member].target.is_empty())
     }
 
     /// The members that take part.
@@ -353,19 +355,24 @@ impl Sequence {
     }
 
     /// Where more than one piece is to be scored, the members read them together.
-    fn look_ahead(&mut self, ensemble: &Ensemble) {
+    ///
+    /// # Errors
+    /// If that is more than one of them can hold.
+    fn look_ahead(&mut self, ensemble: &Ensemble) -> Result<(), StartError> {
         let unread = self.choosing.unread.make_contiguous();
-        let [before @ .., _] = unread else { return };
-        if before.is_empty() {
-            return;
-        }
+        let [before @ .., _] = unread else { return Ok(()) };
         for member in self.fusion.active() {
             let state = &mut self.states[member];
             let mut text = state.text.clone();
             ensemble.extend(member, &mut text, before, self.as_tokens);
             let path = [&state.target[..state.prompt], text.tokens()].concat();
-            state.ahead = Some(Ahead::new(path, ensemble.members()[member].model.new_cache()));
+            let member = &ensemble.members()[member];
+            check(member, path.len() + 1)?;
+            if !before.is_empty() {
+                state.ahead = Some(Ahead::new(path, member.model.new_cache()));
+            }
         }
+        Ok(())
     }
 
     /// The longest of the members' prompts, in tokens.
@@ -413,19 +420,12 @@ impl Sequence {
     }
 }
 
-fn check(member: &Member, prompt: &[TokenId]) -> Result<(), StartError> {
+fn check(member: &Member, prompt_tokens: usize) -> Result<(), StartError> {
     let context_length = member.model.context_length();
-    if prompt.is_empty() {
-        return Err(StartError::Empty { member: member.name.clone() });
+    if prompt_tokens <= context_length {
+        return Ok(());
     }
-    if prompt.len() > context_length {
-        return Err(StartError::PromptTooLong {
-            member: member.name.clone(),
-            prompt_tokens: prompt.len(),
-            context_length,
-        });
-    }
-    Ok(())
+    Err(StartError::PromptTooLong { member: member.name.clone(), prompt_tokens, context_length })
 }
 
 impl MemberState {

@@ -126,10 +126,19 @@ impl Ensemble {
                 }
             }
         }
+        let model = &self.members[member].model;
         let mut rows = Vec::new();
         let mut forwarded = Vec::new();
         for (index, sequence) in sequences.iter_mut().enumerate() {
             if !wanted[index] {
+                continue;
+            }
+            // Such a row would fail the call for all. A text ends before; the beginning of a prompt
+            // that is scored may have more tokens than the whole.
+            let (capacity, wanted) = (model.context_length(), sequence.states[member].target.len());
+            if wanted > capacity {
+                let full = Failure::Model(ModelError::ContextFull { capacity, wanted });
+                sequence.lose(member, &self.members[member], &full);
                 continue;
             }
             if let Some(row) = sequence.states[member].row(prefill) {
@@ -140,7 +149,6 @@ impl Ensemble {
         if rows.is_empty() {
             return;
         }
-        let model = &self.members[member].model;
         let failure = match catch_unwind(AssertUnwindSafe(|| model.forward(&mut rows))) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => Failure::Model(error),

@@ -93,25 +93,26 @@ versions! {
     }
 }
 
-/// How masses are tempered: scaled, raised to a power, and cut.
+/// How masses are tempered: as shares of the largest, raised to a power, and cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Temper {
-    pub(super) scale: f32,
+    pub(super) largest: f32,
     pub(super) exponent: f32,
     /// Tempered masses below this become 0.
     pub(super) least: f32,
-    /// What is less than this when scaled is so when tempered too, and need not be looked at.
+    /// A share less than this is so when tempered too, and need not be looked at.
     pub(super) cut: f32,
 }
 
 impl Temper {
     /// As they are.
-    pub(super) const NOT: Self = Self { scale: 1.0, exponent: 1.0, least: 0.0, cut: 0.0 };
+    pub(super) const NOT: Self = Self { largest: 1.0, exponent: 1.0, least: 0.0, cut: 0.0 };
 
     #[inline(always)]
     pub(super) fn of(self, mass: f32) -> f32 {
-        let scaled = mass * self.scale;
-        let raised = if self.exponent == 1.0 { scaled } else { power(scaled, self.exponent) };
+        // Not by the inverse, of which the largest might be less than 1.
+        let share = mass / self.largest;
+        let raised = if self.exponent == 1.0 { share } else { power(share, self.exponent) };
         if raised < self.least { 0.0 } else { raised }
     }
 }
@@ -122,7 +123,7 @@ versions! {
         let blocks = survey.most.iter().zip(&mut survey.sums);
         for (block, (most, sum)) in masses.chunks(BLOCK).zip(blocks) {
             *sum = 0.0;
-            if most * how.scale < how.cut {
+            if most / how.largest < how.cut {
                 continue;
             }
             let mut lanes = [0.0; 16];
@@ -160,7 +161,7 @@ mod tests {
                 let mut seen = Survey::new(len);
                 look(isa, &masses, &mut seen.most, &mut seen.sums);
                 let before = seen.sums.clone();
-                let how = Temper { scale: 1.0 / seen.largest(), exponent, least: 1e-9, cut: 1e-12 };
+                let how = Temper { largest: seen.largest(), exponent, least: 1e-9, cut: 1e-12 };
                 temper(isa, how, &masses, &mut seen);
                 let all = [seen.most, before, seen.sums].concat();
                 all.into_iter().map(f32::to_bits).collect()
@@ -189,7 +190,7 @@ mod tests {
         let masses: Vec<f32> = (0..1000).map(|i| (-(i as f32) * 0.03).exp()).collect();
         let mut seen = Survey::of(&masses);
         let how = Temper {
-            scale: 1.0,
+            largest: 1.0,
             exponent: 1.0 / 0.7,
             least: 1e-9,
             cut: 1e-9_f32.powf(0.7) * 0.999,

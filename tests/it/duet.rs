@@ -258,7 +258,7 @@ fn a_text_that_is_scored_has_the_scores_that_writing_it_gave() {
             written.push((id, writing.take_score().unwrap()));
         }
         assert!(written.len() > 10);
-        let mut pieces = ensemble.pieces_of(begin.as_bytes()).unwrap();
+        let mut pieces = ensemble.pieces_of(begin.as_bytes(), &ensemble.fusion()).unwrap();
         pieces.extend(written.iter().map(|(id, _)| *id));
         let prompts = ensemble.scored_prompts(&pieces, begin.len(), ensemble.fusion()).unwrap();
         let mut reading = Sequence::new(&ensemble, prompts, sampled(0), None).unwrap();

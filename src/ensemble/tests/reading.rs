@@ -14,7 +14,7 @@ fn read(ensemble: &Ensemble, text: &[u8], from: usize, one_by_one: bool) -> Vec<
 }
 
 fn reading(ensemble: &Ensemble, text: &[u8], from: usize) -> Sequence {
-    let pieces = ensemble.pieces_of(text).unwrap();
+    let pieces = ensemble.pieces_of(text, &ensemble.fusion()).unwrap();
     let prompts = ensemble.scored_prompts(&pieces, from, ensemble.fusion()).unwrap();
     let mut sequence = Sequence::new(ensemble, prompts, greedy(), None).unwrap();
     let told = Logprobs { top: 2, members: true, prompt: Some(from), ..Logprobs::default() };
@@ -52,6 +52,7 @@ fn ensembles(seed: u64) -> Vec<Ensemble> {
         for (gate, weights, rule) in [
             (None, Weighting::Fixed, Rule::Mean),
             (Some(0.35), Weighting::Fixed, Rule::Mean),
+            (None, Weighting::Prompt, Rule::Mean),
             (None, Weighting::Online, Rule::Max),
             (Some(0.35), Weighting::Online, Rule::Mean),
         ] {
@@ -108,7 +109,7 @@ fn what_is_written_after_a_scored_prompt_is_what_is_written_after_the_prompt() {
             None,
         )
         .unwrap();
-        let pieces = ensemble.pieces_of(&text).unwrap();
+        let pieces = ensemble.pieces_of(&text, &ensemble.fusion()).unwrap();
         let scored = ensemble.scored_prompts(&pieces, 30, ensemble.fusion()).unwrap();
         let mut scored = Sequence::new(&ensemble, scored, sampled(seed), None).unwrap();
         assert_eq!(choose(&ensemble, &mut scored), choose(&ensemble, &mut plain));
@@ -143,4 +144,94 @@ fn four_ends_of_one_text_read_its_beginning_once_and_their_tokens_once() {
         let read = toy.read.load(Ordering::Relaxed);
         assert!(read < beginning[index] + 40, "{read} of {}", beginning[index]);
     }
+}
+
+#[test]
+fn what_comes_after_a_text_that_is_passed_is_as_probable_as_after_a_prompt() {
+    // Those that follow the text follow what is passed as well.
+    for weights in [Weighting::Fixed, Weighting::Prompt] {
+        let settings = Settings { weights, ..Settings::default() };
+        for seed in 0..10 {
+            let members = vec![member(seed, 0.6, SMALL), member(seed + 1, 0.4, LARGE)];
+            let ensemble = Ensemble::new(members).with_settings(&settings);
+            let text = text(seed, 90);
+            let prompts = ensemble.text_prompts(&text, ensemble.fusion());
+            let mut writing = Sequence::new(&ensemble, prompts, greedy(), None).unwrap();
+            writing.tell(Logprobs { members: true, ..Logprobs::default() });
+            let next = choose(&ensemble, &mut writing);
+            if next == ensemble.union().end() {
+                continue;
+            }
+            let mut pieces = ensemble.pieces_of(&text, &ensemble.fusion()).unwrap();
+            pieces.push(next);
+            let prompts = ensemble.scored_prompts(&pieces, text.len(), ensemble.fusion()).unwrap();
+            let mut scored = Sequence::new(&ensemble, prompts, greedy(), None).unwrap();
+            scored.tell(Logprobs {
+                members: true,
+                prompt: Some(text.len()),
+                ..Logprobs::default()
+            });
+            read_all(&ensemble, std::slice::from_mut(&mut scored), 7);
+            assert_eq!(scored.take_read(), [(next, writing.take_score().unwrap())], "{weights}");
+        }
+    }
+}
+
+#[test]
+fn a_piece_that_a_member_cannot_spell_is_passed_and_what_is_nothing_to_it_is_refused() {
+    let mute = ["a", "b", " ", "."];
+    for words in [[SMALL, &mute[..]], [&mute[..], SMALL]] {
+        let members = vec![member(1, 0.5, words[0]), member(2, 0.5, words[1])];
+        let ensemble = Ensemble::new(members);
+        for (text, told) in [("ca", 2), ("ccca", 4), ("ccab", 4), ("acb", 3)] {
+            let read = read(&ensemble, text.as_bytes(), 0, false);
+            assert_eq!(read.len(), told, "{text}");
+            let unknown = text.bytes().take_while(|&byte| byte == b'c').count() + 1;
+            let is_known = |(_, score): &(UnionId, Score)| score.logprob.is_some();
+            assert_eq!(
+                read.iter().position(is_known),
+                (unknown < told).then_some(unknown),
+                "{text}"
+            );
+        }
+        let pieces = ensemble.pieces_of(b"cc", &ensemble.fusion()).unwrap();
+        let prompts = ensemble.scored_prompts(&pieces, 0, ensemble.fusion()).unwrap();
+        let refused = Sequence::new(&ensemble, prompts, greedy(), None).err();
+        assert!(matches!(refused, Some(StartError::Empty { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn pieces_that_a_member_cannot_hold_are_refused_and_a_row_too_long_is_its_own_failure() {
+    let of = |seed: u64, context: usize| {
+        let model = Arc::new(Toy::new(seed, LARGE.len() + 1, context));
+        Member::new(format!("toy-{seed}"), model, tokenizer(LARGE), 0.5)
+    };
+    let alone = Ensemble::new(vec![of(2, 20)]);
+    let letter = |text: &str| alone.union().id(&Piece::Bytes(text.as_bytes().to_vec())).unwrap();
+    let pieces = |count: usize| [letter("a"), letter("b")].repeat(count);
+    // As a whole text these would be ten tokens.
+    let start = |pieces: &[UnionId]| {
+        let prompts = alone.scored_prompts(pieces, 0, alone.fusion()).unwrap();
+        Sequence::new(&alone, prompts, greedy(), None)
+    };
+    assert!(start(&pieces(10)).is_ok());
+    let refused = start(&[&pieces(10)[..], &[letter("a")]].concat()).err();
+    let told = Some((21, 20));
+    assert_eq!(
+        refused.map(|error| match error {
+            StartError::PromptTooLong { prompt_tokens, context_length, .. } => {
+                (prompt_tokens, context_length)
+            }
+            other => panic!("{other}"),
+        }),
+        told
+    );
+
+    let (mut long, mut short) = (start(&pieces(9)).unwrap(), start(&pieces(3)).unwrap());
+    long.states[0].target = vec![TokenId(0); 21];
+    let mut work = work(&alone, 100);
+    let results = alone.step(&mut [&mut long, &mut short], &mut work);
+    assert!(matches!(results[0], Err(StepError::Member { .. })), "{:?}", results[0]);
+    assert!(results[1].is_ok());
 }
