@@ -156,6 +156,7 @@ pub(super) fn start(
         queue: engine.queue,
         prefill_chunk: engine.prefill_chunk,
         kept_tokens: engine.kept_tokens,
+        ..EngineConfig::default()
     };
     Engine::start(ensembles, settings).context("cannot start the engine")
 }

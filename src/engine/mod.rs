@@ -16,6 +16,7 @@ use std::{
         mpsc as std_mpsc,
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 pub use crate::{
@@ -55,11 +56,19 @@ pub struct EngineConfig {
     pub prefill_chunk: usize,
     /// The most tokens of ended texts that each ensemble keeps read, for texts that begin alike.
     pub kept_tokens: usize,
+    /// How long a reader may leave everything unread while others wait for its place.
+    pub patience: Duration,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { max_sequences: 8, queue: 64, prefill_chunk: 128, kept_tokens: 4096 }
+        Self {
+            max_sequences: 8,
+            queue: 64,
+            prefill_chunk: 128,
+            kept_tokens: 4096,
+            patience: Duration::from_secs(60),
+        }
     }
 }
 

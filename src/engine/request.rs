@@ -294,6 +294,8 @@ pub enum GenerateError {
     Fusion { param: &'static str, reason: String },
     #[error("{waiting} requests wait already; try again later")]
     QueueFull { waiting: usize },
+    #[error("nothing of it was read for {seconds} s while others waited for its place")]
+    Unread { seconds: u64 },
     #[error("the engine has stopped")]
     Stopped,
     #[error("`{member}` failed: {reason}")]

@@ -7,7 +7,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -42,6 +42,8 @@ struct Running {
     /// Steps whose text has not been sent yet.
     unsent: usize,
     started: bool,
+    /// Since when its reader leaves no room for what a step sends.
+    unread_since: Option<Instant>,
     /// False once a step failed: the caches may be half written.
     sound: bool,
 }
@@ -148,6 +150,7 @@ impl Worker {
     /// being loaded; the cancelled leave the queue.
     fn admit(&mut self) {
         self.queue.retain(|job| !job.events.is_closed());
+        self.give_up_unread();
         let mut free = self.config.max_sequences.saturating_sub(self.running.len());
         let mut admitted = Vec::new();
         for job in std::mem::take(&mut self.queue) {
@@ -163,8 +166,25 @@ impl Worker {
             steps: 0,
             unsent: 0,
             started: false,
+            unread_since: None,
             sound: true,
         }));
+    }
+
+    /// Where others wait, those whose readers have read nothing for long lose their places.
+    fn give_up_unread(&mut self) {
+        let patience = self.config.patience;
+        for running in &mut self.running {
+            if running.can_send() {
+                running.unread_since = None;
+            } else if running.unread_since.get_or_insert_with(Instant::now).elapsed() >= patience
+                && !self.queue.is_empty()
+            {
+                tracing::warn!("a text that nobody reads is ended for those who wait");
+                running.fail(GenerateError::Unread { seconds: patience.as_secs() });
+            }
+        }
+        self.retire();
     }
 
     /// One step of everything whose reader keeps up, ensemble by ensemble.

@@ -145,6 +145,7 @@ impl ApiError {
                     (StatusCode::BAD_REQUEST, "invalid_value")
                 }
                 G::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
+                G::Unread { .. } => (StatusCode::REQUEST_TIMEOUT, "unread"),
                 G::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "engine_stopped"),
                 G::Member { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "member_failed"),
             },
@@ -171,7 +172,7 @@ impl ApiError {
                 G::Constraint { .. } => Some(names.constraint),
                 G::Budget { .. } => Some(names.budget),
                 G::Fusion { param, .. } => Some(param),
-                G::QueueFull { .. } | G::Stopped | G::Member { .. } => None,
+                G::QueueFull { .. } | G::Unread { .. } | G::Stopped | G::Member { .. } => None,
             },
             _ => None,
         }

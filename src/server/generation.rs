@@ -46,8 +46,8 @@ pub(super) struct Answer {
     pub(super) fusion: WireFusion,
 }
 
-/// Admits all of them or none; errors are in the request's words. Tokenizing a long prompt takes milliseconds that the other
-/// connections should not wait for.
+/// Admits all of them or none; errors are in the request's words. Tokenizing a long prompt takes
+/// milliseconds that the other connections should not wait for.
 pub(super) async fn admit(
     app: &App,
     record: Arc<Record>,
@@ -60,6 +60,15 @@ pub(super) async fn admit(
             request.model
         );
         return Err(ApiError::unsupported("model", reason));
+    }
+    let places = app.engine.counters().places;
+    if places > 0 && requests.len() > places {
+        let reason = format!(
+            "asks for {} texts at once; this server takes at most {places} (`engine.max_sequences` \
+             and `engine.queue` of its configuration), so send them in parts",
+            requests.len()
+        );
+        return Err(ApiError::invalid("n", reason));
     }
     if app.config.log_prompts {
         for GenerateRequest { model, prompt, .. } in &requests {

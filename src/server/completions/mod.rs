@@ -34,7 +34,12 @@ pub(super) async fn create(
     let ignored = app.ignore(ignored)?;
     let Question { generate, prompts, choices, stream, echo, names } = request.check(&app)?;
     let scores = generate.logprobs.map(|_| Scores::new(&app, &generate.model));
-    let echoed = if echo { request::texts(&app, &generate.model, &prompts)? } else { Vec::new() };
+    let echoed = if echo {
+        let texts = request::texts(&app, &generate.model, &prompts);
+        texts.map_err(|error| error.in_words_of(names))?
+    } else {
+        Vec::new()
+    };
     let form = Form::new(&generate.model, choices, echoed, scores);
     let prompts = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..generate.clone() });
     let requests: Vec<_> =

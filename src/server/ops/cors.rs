@@ -20,7 +20,7 @@ pub(in crate::server) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
     Some(
         CorsLayer::new()
             .allow_origin(allowed)
-            .allow_methods([Method::GET, Method::POST])
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
             // The SDKs in browsers send headers of their own beside these two.
             .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
             .expose_headers(exposed),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderName},
+    http::{HeaderMap, HeaderName, StatusCode},
     response::{IntoResponse, Response},
 };
 use uuid::Uuid;
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     engine::ModelCard,
-    report::runs::{Run, Runs, RunsError},
+    report::runs::{Run, Runs, RunsError, State as RunState},
 };
 use response::{WireList, WireReport, WireSummary};
 
@@ -84,7 +84,7 @@ pub(super) async fn retrieve(
 }
 
 /// The events of a run from the first, or after the one that the client has seen last.
-#[utoipa::path(get, path = "/v1/reports/{id}/events", params(("id" = String, Path), ("last-event-id" = Option<u64>, Header, description = "the last event that was seen")), responses((status = 200, description = "its events, as they come", body = StreamEvent, content_type = "text/event-stream"), Refusals))]
+#[utoipa::path(get, path = "/v1/reports/{id}/events", params(("id" = String, Path), ("last-event-id" = Option<u64>, Header, description = "the last event that was seen")), responses((status = 200, description = "its events, as they come", body = StreamEvent, content_type = "text/event-stream"), (status = 204, description = "it has ended, and the last of its events was seen"), Refusals))]
 pub(super) async fn events(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
@@ -101,7 +101,15 @@ pub(super) async fn events(
             })?
         }
     };
-    Ok(stream::respond(&app, run.summary.id, after))
+    let (id, runs) = (run.summary.id, app.runs().clone());
+    if matches!(run.summary.state, RunState::Finished | RunState::Failed) {
+        let of = id.clone();
+        if off_thread(move || runs.entries(&of, after)).await?.is_empty() {
+            // A browser that picks up what has ended asks again and again, but for this answer.
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+    Ok(stream::respond(&app, id, after))
 }
 
 /// Cancels a report that is being written here, and deletes one that is not being written.

@@ -1,5 +1,7 @@
 //! What a call that has to come is held to: a JSON schema of the functions' parameters.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::Calls;
@@ -46,16 +48,33 @@ fn without_definitions(mut schema: Value) -> Value {
     schema
 }
 
-/// Of definitions with one name the first is kept; schemas of one client share what they share.
+/// Those of one name are the same: [`two_definitions`] refuses others.
 fn hoist_definitions(tools: &[Tool], into: &mut Value) {
     for tool in tools {
-        for name in DEFINITIONS {
-            let schemas = tool.parameters.as_ref().and_then(|schema| schema.get(name));
-            for (key, schema) in schemas.and_then(Value::as_object).into_iter().flatten() {
-                if into[name].get(key).is_none() {
-                    into[name][key] = schema.clone();
-                }
+        for (name, key, schema) in definitions(tool) {
+            into[name][key] = schema.clone();
+        }
+    }
+}
+
+/// Where two of these tools define different schemas under one name: the later one's number, and
+/// the name. They could not stand in one document.
+pub(super) fn two_definitions(tools: &[Tool]) -> Option<(usize, &str)> {
+    let mut known = HashMap::new();
+    for (index, tool) in tools.iter().enumerate() {
+        for (name, key, schema) in definitions(tool) {
+            if *known.entry((name, key)).or_insert(schema) != schema {
+                return Some((index, key));
             }
         }
     }
+    None
+}
+
+fn definitions(tool: &Tool) -> impl Iterator<Item = (&'static str, &str, &Value)> {
+    let of = |name| {
+        let schemas = tool.parameters.as_ref().and_then(|schema| schema.get(name)?.as_object());
+        schemas.into_iter().flatten().map(move |(key, schema)| (name, key.as_str(), schema))
+    };
+    DEFINITIONS.into_iter().flat_map(of)
 }

@@ -167,10 +167,17 @@ fn calls(tools: &[Tool], choice: Option<WireChoice>, many: bool) -> Result<Calls
                 "required" if tools.is_empty() => {
                     Err(ApiError::invalid("tool_choice", "is `required`, but there are no `tools`"))
                 }
-                "required" => Ok(match tools {
-                    [only] => Calls::Named(only.clone()),
-                    _ => Calls::OneOf(tools.to_vec()),
-                }),
+                "required" => match (tools, forced::two_definitions(tools)) {
+                    ([only], _) => Ok(Calls::Named(only.clone())),
+                    (_, None) => Ok(Calls::OneOf(tools.to_vec())),
+                    (_, Some((index, name))) => Err(ApiError::invalid(
+                        format!("tools[{index}]"),
+                        format!(
+                            "defines `{name}` otherwise than a tool before it; where one of them \
+                             has to be called, give the definitions different names"
+                        ),
+                    )),
+                },
                 other => Err(ApiError::invalid(
                     "tool_choice",
                     format!("is `{other}`; it must be none, auto, required or name a function"),

@@ -56,6 +56,24 @@ async fn a_reader_that_does_not_read_holds_nobody_up() {
     }
 }
 
+#[tokio::test]
+async fn a_reader_that_reads_nothing_loses_its_place_to_one_who_waits_and_to_nobody_else() {
+    let patience = Duration::from_millis(100);
+    let engine = engine(EngineConfig { max_sequences: 1, patience, ..Default::default() });
+    let mut unread = hog(&engine).await;
+    tokio::time::sleep(3 * patience).await;
+    // Nobody waits: it goes on as soon as it is read.
+    for _ in 0..100 {
+        assert!(matches!(unread.next().await, Some(Event::Text { .. })));
+    }
+    ask(&engine, request(1)).await.end.unwrap();
+    let mut last = None;
+    while let Some(event) = unread.next().await {
+        last = Some(event);
+    }
+    assert_eq!(last, Some(Event::Failed(GenerateError::Unread { seconds: 0 })));
+}
+
 /// A model that writes down what it is asked to forward, call by call.
 struct Watched {
     toy: Toy,

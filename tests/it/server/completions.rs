@@ -216,6 +216,22 @@ async fn a_schema_is_closed_within_max_tokens_or_refused() {
 }
 
 #[tokio::test]
+async fn more_texts_than_there_are_places_are_refused_and_not_put_off() {
+    let engine = EngineConfig { max_sequences: 2, queue: 3, ..EngineConfig::default() };
+    let app = router(Arc::new(engine::engine(engine)), config());
+    let asking = |n: usize| {
+        let body = chat(json!({ "n": n, "model": "duo", "max_tokens": 1,
+            "messages": [{ "role": "user", "content": "ab" }] }));
+        let app = app.clone();
+        async move { post(app, &body).await }
+    };
+    assert_eq!(asking(5).await.json()["choices"].as_array().unwrap().len(), 5);
+    let reply = asking(6).await;
+    assert_eq!(reply.refusal(), (400, "invalid_value".to_owned(), json!("n")));
+    assert!(reply.message().contains("at most 5"), "{}", reply.message());
+}
+
+#[tokio::test]
 async fn other_constraints_have_the_names_of_other_servers() {
     let text = |text: &str| text.to_owned();
     for (fields, expected) in [

@@ -93,16 +93,22 @@ async fn configured_origins_may_ask_also_before_they_show_a_key() {
     let api_keys = ApiKeys::parse("key");
     let engine = Scripted::saying(&["ok"]);
     let router = configured(&engine, ServerConfig { cors_origins, api_keys, ..config() });
-    for (origin, allowed) in [("https://a.example", true), ("https://b.example", false)] {
+    for (origin, method, allowed) in [
+        ("https://a.example", "POST", true),
+        ("https://a.example", "DELETE", true),
+        ("https://b.example", "POST", false),
+    ] {
         let preflight = Request::options("/v1/chat/completions")
             .header("origin", origin)
-            .header("access-control-request-method", "POST")
+            .header("access-control-request-method", method)
             .header("access-control-request-headers", "authorization,content-type")
             .body(Body::empty());
         let reply = send(router.clone(), preflight.unwrap()).await;
         assert_eq!(reply.status, 200);
         let header = reply.headers.get("access-control-allow-origin");
         assert_eq!(header.is_some_and(|value| value == origin), allowed, "{origin}");
+        let methods = reply.headers["access-control-allow-methods"].to_str().unwrap();
+        assert!(methods.split(',').any(|allowed| allowed == method), "{methods}");
     }
 }
 

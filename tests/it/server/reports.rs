@@ -153,6 +153,10 @@ async fn a_stream_tells_every_event_and_can_be_picked_up_after_any() {
         let reply = send(desk.router.clone(), request.body(Body::empty()).unwrap()).await;
         assert_eq!(events(&reply), told[after..], "after {after}");
     }
+    let request = Request::get(format!("/v1/reports/{id}/events"))
+        .header("last-event-id", told.len().to_string());
+    let reply = send(desk.router.clone(), request.body(Body::empty()).unwrap()).await;
+    assert_eq!((reply.status.as_u16(), reply.text.as_str()), (204, ""));
 }
 
 #[tokio::test]

@@ -193,3 +193,28 @@ async fn tools_that_cannot_be_served_are_refused_with_their_place() {
         assert!(engine.seen().is_empty());
     }
 }
+
+#[tokio::test]
+async fn definitions_of_one_name_are_shared_and_different_ones_refused_where_they_would_meet() {
+    let tool = |name: &str, definition: Value| {
+        let parameters = json!({
+            "type": "object", "properties": { "a": { "$ref": "#/$defs/A" } },
+            "$defs": { "A": definition },
+        });
+        json!({ "type": "function", "function": { "name": name, "parameters": parameters } })
+    };
+    let (one, other) = (json!({ "type": "string" }), json!({ "type": "integer" }));
+    for (definition, choice, is_served) in
+        [(&one, "required", true), (&other, "auto", true), (&other, "required", false)]
+    {
+        let engine = Scripted::saying(&["{}"]);
+        let tools = json!([tool("a", one.clone()), tool("b", definition.clone())]);
+        let body = chat(json!({ "tools": tools, "tool_choice": choice }));
+        let reply = post(app(&engine), &body).await;
+        assert_eq!(engine.seen().len(), usize::from(is_served), "{body}");
+        if !is_served {
+            assert_eq!(reply.refusal(), (400, "invalid_value".to_owned(), json!("tools[1]")));
+            assert!(reply.message().contains("`A`"), "{}", reply.message());
+        }
+    }
+}
