@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use tutti::{
-    config::{Config, DeviceConfig, EnsembleConfig, MemberConfig},
+    config::{self, Config, DeviceConfig, EnsembleConfig, MemberConfig},
     engine::{Engine, EngineConfig},
     ensemble::{self, Ensemble, LoadedModel, MapOrigin, Member, PerplexityChange, Wanted},
     model::{Device, Pool},
@@ -142,15 +142,14 @@ pub(super) fn with_members<'a>(config: &'a Config, name: &'a str) -> Vec<&'a str
 
 /// Loads what [`ensembles`] does and starts an engine with it.
 pub(super) fn engine(config: &Config, names: &[&str], bars: &Bars) -> anyhow::Result<Engine> {
-    start(config, ensembles(config, names, bars)?.ensembles)
+    start(&config.engine, ensembles(config, names, bars)?.ensembles)
 }
 
 /// Starts an engine, set as the configuration says.
 pub(super) fn start(
-    config: &Config,
+    engine: &config::EngineConfig,
     ensembles: Vec<(String, Arc<Ensemble>)>,
 ) -> anyhow::Result<Engine> {
-    let engine = &config.engine;
     let settings = EngineConfig {
         max_sequences: engine.max_sequences,
         queue: engine.queue,

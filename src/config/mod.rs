@@ -11,6 +11,7 @@ mod raw;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -96,6 +97,16 @@ pub enum DeviceConfig {
     Cuda(usize),
     /// The graphics processor of a Mac.
     Metal,
+}
+
+impl fmt::Display for DeviceConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

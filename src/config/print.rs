@@ -5,12 +5,11 @@ use std::path::Path;
 use toml::Value;
 
 use super::{
-    Config, DeviceConfig, EngineConfig, EnsembleConfig, MemberConfig, ModelConfig, Paths,
-    ReportSettings, ServerSettings, args,
+    Config, EngineConfig, EnsembleConfig, MemberConfig, ModelConfig, Paths, ReportSettings,
+    ServerSettings, args,
 };
 use crate::{
     ensemble::{OnFailure, Settings},
-    model::KvFormat,
     sampling::SamplingParams,
     tokenizer::chat::TemplateArgs,
 };
@@ -82,16 +81,8 @@ fn engine(engine: &EngineConfig) -> String {
         idle_unload_seconds,
     } = engine;
     let memory_limit_mb = memory_limit_mb.unwrap_or(0);
-    let kv_cache = match kv_cache {
-        KvFormat::F16 => "f16",
-        KvFormat::Q8 => "q8",
-    };
     let threads = threads.unwrap_or(0);
-    let device = quoted(&match device {
-        DeviceConfig::Cpu => "cpu".to_owned(),
-        DeviceConfig::Cuda(index) => format!("cuda:{index}"),
-        DeviceConfig::Metal => "metal".to_owned(),
-    });
+    let device = quoted(&device.to_string());
     format!(
         "[engine]\n\
          # \"cpu\", or \"cuda\", \"cuda:1\" ... or \"metal\" in a program built with that feature. Only on\n\

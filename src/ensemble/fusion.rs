@@ -252,16 +252,45 @@ impl Fusion {
     }
 }
 
+impl Member {
+    /// Its name and what it is told and given that others are not.
+    fn described(&self) -> String {
+        let mut set = Vec::new();
+        if self.temperature != 1.0 {
+            set.push(format!("temperature {}", self.temperature));
+        }
+        set.extend(self.system.as_ref().map(|system| format!("system {system:?}")));
+        set.extend(self.template_args.iter().map(|(name, value)| format!("{name} {value}")));
+        match set.is_empty() {
+            true => self.name.clone(),
+            false => format!("{} ({})", self.name, set.join(", ")),
+        }
+    }
+}
+
 impl Ensemble {
-    /// Its members, their weights, its rule and its gate in one line, for people and for telling
-    /// whether two ensembles are set alike.
+    /// Its members, their weights, its rule and its gate in one line, with all else that they are
+    /// set to and are not by themselves: for people and for telling whether two ensembles are set
+    /// alike.
     pub fn described(&self) -> String {
         let fusion = self.fusion();
         let members = self.members().iter().zip(&fusion.weights);
         let shares: Vec<_> =
-            members.map(|(member, weight)| format!("{weight} {}", member.name)).collect();
-        let gate = fusion.gate.map_or(String::new(), |gate| format!(", gate {gate}"));
-        format!("{}, rule {}{gate}", shares.join(" + "), fusion.rule)
+            members.map(|(member, weight)| format!("{weight} {}", member.described())).collect();
+        let mut text = format!("{}, rule {}", shares.join(" + "), fusion.rule);
+        if let Some(floor) = fusion.rule.floor().filter(|&floor| floor != FLOOR) {
+            text += &format!(", floor {floor}");
+        }
+        if fusion.weighting != Weighting::Fixed {
+            text += &format!(", weights {}", fusion.weighting);
+        }
+        if let Some(gate) = fusion.gate {
+            text += &format!(", gate {gate}");
+            if fusion.primary != 0 {
+                text += &format!(" of {}", self.members()[fusion.primary].name);
+            }
+        }
+        text
     }
 
     /// How its members are fused where a request does not say.

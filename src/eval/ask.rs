@@ -110,19 +110,18 @@ impl Asker {
         }
         let prompt_tokens = readings.first().map_or(0, |reading| reading.context);
         let read = readings.into_iter().map(|reading| self.read(system, reading, told));
-        let readings = try_join_all(read).await?;
+        let (readings, gates): (Vec<_>, Vec<bool>) = try_join_all(read).await?.into_iter().unzip();
         let edges = readings.iter().flat_map(|pieces| edges(pieces)).collect();
         let alone = |piece: &&ScoredPiece| {
             piece.score.members.iter().any(|vote| vote.probability.is_none())
         };
         let gated = readings.iter().flatten().filter(alone).count();
-        let has_gate = system.fusion.gate.is_some() || gated > 0;
         Ok(Scored {
             logprob: log_mass(text.len(), edges),
             bytes: text.len(),
             pieces: readings.iter().map(Vec::len).sum(),
             prompt_tokens,
-            gated: has_gate.then_some(gated),
+            gated: gates.contains(&true).then_some(gated),
             readings,
         })
     }
@@ -147,20 +146,21 @@ impl Asker {
         Ok(Reading { pieces: all, context })
     }
 
-    /// Scores a reading after its context.
+    /// Scores a reading after its context, and tells whether there is a gate.
     async fn read(
         &self,
         system: &System,
         reading: Reading,
         told: Logprobs,
-    ) -> Result<Vec<ScoredPiece>, GenerateError> {
+    ) -> Result<(Vec<ScoredPiece>, bool), GenerateError> {
         let request = GenerateRequest {
             stop: StopConditions { max_tokens: Some(0), ..StopConditions::default() },
             logprobs: Some(told),
             fusion: system.fusion.clone(),
             ..GenerateRequest::new(&system.model, Prompt::Tokens(reading.pieces))
         };
-        Ok(self.ask(request).await?.prompt)
+        let Heard { prompt, written } = self.ask(request).await?;
+        Ok((prompt, written.usage.gated.is_some()))
     }
 
     pub async fn write(&self, system: &System, writing: Writing) -> Result<Written, GenerateError> {

@@ -5,7 +5,7 @@
 //! run that was killed at most the last line is cut, and that is taken away when it goes on.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -29,6 +29,9 @@ pub struct Header {
     pub systems: Vec<SystemHeader>,
     pub tasks: Vec<TaskHeader>,
     pub models: Vec<ModelHeader>,
+    /// On what models compute, in one line; empty where it is not known.
+    #[serde(default)]
+    pub device: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,8 +126,14 @@ impl MetricHeader {
 pub struct Log {
     file: File,
     path: PathBuf,
-    records: Vec<Record>,
-    finished: HashSet<Key>,
+    records: Records,
+}
+
+/// One record for each sample that a system has answered: its last, for what failed is tried again.
+#[derive(Default)]
+struct Records {
+    all: Vec<Record>,
+    places: HashMap<Key, usize>,
 }
 
 /// The task, the system and the sample.
@@ -146,6 +155,9 @@ pub enum LogError {
     #[error("{path} is empty")]
     Empty { path: PathBuf },
 }
+
+/// Of every log.
+const BEGINNING: &[u8] = br#"{"line":"run","#;
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "lowercase")]
@@ -177,49 +189,48 @@ impl Log {
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(io("read"))?;
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let is_begun = whole > 0;
+        let mut records = Records::default();
+        if is_begun {
+            let (found, all) = parse(path, &text[..whole])?;
+            if let Some(difference) = found.difference(header) {
+                return Err(LogError::OtherRun { path: path.to_owned(), difference });
+            }
+            records = all;
+        } else if !BEGINNING.starts_with(&text[..text.len().min(BEGINNING.len())]) {
+            let reason = "a log begins with what the run is about".to_owned();
+            return Err(LogError::Line { path: path.to_owned(), line: 1, reason });
+        }
         if whole < text.len() {
             file.set_len(whole as u64).map_err(io("cut the unfinished last line of"))?;
             file.seek(SeekFrom::End(0)).map_err(io("read"))?;
         }
-        let mut log =
-            Self { file, path: path.to_owned(), records: Vec::new(), finished: HashSet::new() };
-        if whole == 0 {
+        let mut log = Self { file, path: path.to_owned(), records };
+        if !is_begun {
             log.write(&Line::Run(Box::new(header.clone())))?;
-            return Ok(log);
-        }
-        let (found, records) = parse(path, &text[..whole])?;
-        if let Some(difference) = found.difference(header) {
-            return Err(LogError::OtherRun { path: path.to_owned(), difference });
-        }
-        for record in records {
-            log.keep(record);
         }
         Ok(log)
     }
 
+    /// Whether a sample was answered; one that failed may be again.
     pub fn is_finished(&self, task: &str, system: &str, sample: &str) -> bool {
-        self.finished.contains(&(task.to_owned(), system.to_owned(), sample.to_owned()))
+        let key = (task.to_owned(), system.to_owned(), sample.to_owned());
+        let place = self.records.places.get(&key);
+        place.is_some_and(|&place| self.records.all[place].error.is_none())
     }
 
-    /// In the order they were finished in.
+    /// In the order they were first asked in.
     pub fn records(&self) -> &[Record] {
-        &self.records
+        &self.records.all
     }
 
     pub fn add(&mut self, record: Record) -> Result<(), LogError> {
         let line = Line::Sample(Box::new(record));
         self.write(&line)?;
         if let Line::Sample(record) = line {
-            self.keep(*record);
+            self.records.keep(*record);
         }
         Ok(())
-    }
-
-    fn keep(&mut self, record: Record) {
-        let key = (record.task.clone(), record.system.clone(), record.sample.clone());
-        if self.finished.insert(key) {
-            self.records.push(record);
-        }
     }
 
     fn write(&mut self, line: &Line) -> Result<(), LogError> {
@@ -230,6 +241,19 @@ impl Log {
             path: self.path.clone(),
             cause,
         })
+    }
+}
+
+impl Records {
+    fn keep(&mut self, record: Record) {
+        let key = (record.task.clone(), record.system.clone(), record.sample.clone());
+        match self.places.entry(key) {
+            Entry::Occupied(place) => self.all[*place.get()] = record,
+            Entry::Vacant(place) => {
+                place.insert(self.all.len());
+                self.all.push(record);
+            }
+        }
     }
 }
 
@@ -244,10 +268,11 @@ pub fn read(path: &Path) -> Result<(Header, Vec<Record>), LogError> {
         cause,
     })?;
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    parse(path, &text[..whole])
+    let (header, records) = parse(path, &text[..whole])?;
+    Ok((header, records.all))
 }
 
-fn parse(path: &Path, text: &[u8]) -> Result<(Header, Vec<Record>), LogError> {
+fn parse(path: &Path, text: &[u8]) -> Result<(Header, Records), LogError> {
     let mut lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
     let read = |(at, line): (usize, &[u8])| -> Result<Line, LogError> {
         serde_json::from_slice(line).map_err(|error| LogError::Line {
@@ -265,10 +290,10 @@ fn parse(path: &Path, text: &[u8]) -> Result<(Header, Vec<Record>), LogError> {
     let Line::Run(header) = read(first)? else {
         return Err(wrong(1, "a log begins with what the run is about"));
     };
-    let mut records = Vec::new();
+    let mut records = Records::default();
     for line in lines {
         match read(line)? {
-            Line::Sample(record) => records.push(*record),
+            Line::Sample(record) => records.keep(*record),
             Line::Run(_) => return Err(wrong(line.0 + 1, "a log is about one run")),
         }
     }
@@ -284,17 +309,21 @@ impl Header {
         let list = |names: Vec<&String>| {
             names.into_iter().map(String::as_str).collect::<Vec<_>>().join("; ")
         };
-        let systems = |header: &'_ Self| {
-            list(header.systems.iter().flat_map(|s| [&s.name, &s.fusion]).collect())
-        };
         if self.version != other.version {
             return Some(format!("it was made by tutti {}", self.version));
         }
         if self.seed != other.seed {
             return Some(format!("its seed is {}", self.seed));
         }
-        if self.systems != other.systems {
-            return Some(format!("its systems are {}", systems(self)));
+        let names = |header: &Self| list(header.systems.iter().map(|it| &it.name).collect());
+        if names(self) != names(other) {
+            return Some(format!("it has the systems {}, not {}", names(self), names(other)));
+        }
+        if let Some((ours, theirs)) =
+            self.systems.iter().zip(&other.systems).find(|(ours, theirs)| ours != theirs)
+        {
+            let SystemHeader { name, fusion, .. } = ours;
+            return Some(format!("its {name} is `{fusion}`, not `{}`", theirs.fusion));
         }
         for (ours, theirs) in self.tasks.iter().zip(&other.tasks) {
             if ours != theirs {
@@ -306,7 +335,10 @@ impl Header {
             let names = list(self.tasks.iter().map(|task| &task.name).collect());
             return Some(format!("its tasks are {names}"));
         }
-        Some("its models' files are others".to_owned())
+        if self.models != other.models {
+            return Some("its models' files are others".to_owned());
+        }
+        Some(format!("it computes on {}", self.device))
     }
 }
 
@@ -321,6 +353,7 @@ mod tests {
             systems: Vec::new(),
             tasks: Vec::new(),
             models: Vec::new(),
+            device: String::new(),
         }
     }
 
@@ -371,8 +404,28 @@ mod tests {
         drop(Log::open(&path, &header(1)).unwrap());
         let refusal = Log::open(&path, &header(2)).err().unwrap().to_string();
         assert!(refusal.contains("its seed is 1"), "{refusal}");
-        std::fs::write(&path, "{\"line\":\"sample\"}\n").unwrap();
-        assert!(matches!(Log::open(&path, &header(1)), Err(LogError::Line { line: 1, .. })));
+        for foreign in ["{\"line\":\"sample\"}\n", "mine", "{\"my\": 1}\n{\"my\": 2}"] {
+            std::fs::write(&path, foreign).unwrap();
+            assert!(matches!(Log::open(&path, &header(1)), Err(LogError::Line { line: 1, .. })));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), foreign);
+        }
+    }
+
+    #[test]
+    fn what_failed_is_not_finished_and_its_last_answer_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let mut log = Log::open(&path, &header(1)).unwrap();
+        let failed = Record { error: Some("no memory".to_owned()), ..record("one") };
+        log.add(failed.clone()).unwrap();
+        log.add(record("two")).unwrap();
+        drop(log);
+        let mut log = Log::open(&path, &header(1)).unwrap();
+        assert_eq!(log.records(), [failed, record("two")]);
+        assert!(!log.is_finished("t", "s", "one") && log.is_finished("t", "s", "two"));
+        log.add(record("one")).unwrap();
+        assert!(log.is_finished("t", "s", "one"));
+        assert_eq!(read(&path).unwrap().1, [record("one"), record("two")]);
     }
 
     #[test]

@@ -14,7 +14,6 @@
 //! | `fused` | lets a report be written by an ensemble fused in another way |
 //! | [`lattice`] | the probability of a text under an ensemble: what it is and what is computed |
 //! | [`task`] | how samples are asked and scored |
-//! | [`program`] | from an answer to the program that tests it |
 //! | [`sandbox`] | runs such a program where it can do no harm |
 //! | [`suite`] | which data sets are asked, how much of each, and how |
 //! | [`run`] | every system on the same samples, in which order |
@@ -34,7 +33,6 @@ pub mod lattice;
 pub mod log;
 pub mod pictures;
 pub mod plot;
-pub mod program;
 pub mod run;
 pub mod sample;
 pub mod sandbox;

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 
 use super::{
     Sample, Split, System,
@@ -35,6 +35,8 @@ pub struct Plan {
     /// Of how many test samples of each task copies are asked.
     pub checked: usize,
     pub models: Vec<ModelHeader>,
+    /// On what models compute, in one line.
+    pub device: String,
     /// Of what is drawn, and of the statistics.
     pub seed: u64,
     /// Requests that the engine has at the same time.
@@ -92,6 +94,7 @@ impl Plan {
             systems: self.systems.iter().chain(&self.copies).map(system).collect(),
             tasks: self.tasks.iter().map(task).collect(),
             models: self.models.clone(),
+            device: self.device.clone(),
         }
     }
 
@@ -174,10 +177,14 @@ impl Run<'_> {
         system: &System,
         samples: impl Iterator<Item = &'s Sample>,
     ) -> Result<(), RunError> {
-        let log = &self.log;
         let asker = &self.asker;
-        let mut answers: FuturesUnordered<_> = samples
-            .filter(|sample| !log.is_finished(&task.name, &system.name, &sample.id))
+        let is_left =
+            |sample: &&Sample| !self.log.is_finished(&task.name, &system.name, &sample.id);
+        let left: Vec<&Sample> = samples.filter(is_left).collect();
+        // What is asked of no system takes none of their time.
+        join_all(left.iter().map(|sample| task.prepare(asker, sample))).await;
+        let mut answers: FuturesUnordered<_> = left
+            .into_iter()
             .map(|sample| async move { (sample, task.solve(asker, system, sample).await) })
             .collect();
         let mut lap = Instant::now();

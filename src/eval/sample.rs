@@ -30,9 +30,8 @@ pub enum Item {
     Program { prompt: String, tests: String, entry_point: String },
     /// What to write as JSON, and the schema it has to keep.
     Json { instruction: String, schema: String },
-    /// What to write at length, as one would ask for it, and how many words are asked for, where
-    /// the data set says so.
-    Topic { request: String, words: Option<u32> },
+    /// What to write at length, as one would ask for it.
+    Topic(String),
 }
 
 /// Choices are made on one part of a data set and told of the other.

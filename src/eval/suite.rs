@@ -93,11 +93,7 @@ impl Suite {
             Rows::HumanEval => {
                 Kind::Program { max_tokens: of(200, 400), sandbox: Sandbox::find()? }
             }
-            Rows::LongWrite => Kind::Report(Reports {
-                planner: planner.to_owned(),
-                max_tokens: of(160, 300),
-                sampling: sampling.clone(),
-            }),
+            Rows::LongWrite => Kind::Report(Reports::new(planner, of(160, 300), sampling)),
         })
     }
 

@@ -95,8 +95,8 @@ const MOST_GROUPS: usize = 16;
 struct Scores<'a> {
     /// By system, then sample.
     of: HashMap<&'a str, BTreeMap<&'a str, Part>>,
-    /// The test samples that every member and ensemble has, in order of their ids.
-    test: Vec<&'a str>,
+    /// The samples of a split that all of the systems have, in order of their ids.
+    samples: Vec<&'a str>,
 }
 
 /// All figures of a run, in the order of its tasks.
@@ -117,8 +117,8 @@ pub fn choice(header: &Header, records: &[Record]) -> Choice {
     let (mut columns, mut by_column) = (Vec::new(), Vec::new());
     for task in &header.tasks {
         for metric in &task.metrics {
-            let figures: Option<Vec<f64>> =
-                systems.iter().map(|s| dev(records, &task.name, &s.name, metric)).collect();
+            let dev = Scores::of(compared(header), &task.name, metric, (records, Split::Dev));
+            let figures: Option<Vec<f64>> = systems.iter().map(|s| dev.ratio(&s.name)).collect();
             if let Some(figures) = figures {
                 columns.push((task.name.clone(), metric.clone()));
                 by_column.push(figures);
@@ -158,10 +158,11 @@ pub fn best_member(
 ) -> Option<String> {
     let task = header.tasks.iter().find(|known| known.name == task)?;
     let metric = task.metrics.get(metric)?;
-    let members = header.systems.iter().filter(|system| system.role == Role::Member);
+    let members = || header.systems.iter().filter(|system| system.role == Role::Member);
+    let scores = Scores::of(members(), &task.name, metric, (records, Split::Dev));
     let mut best: Option<(f64, &str)> = None;
-    for member in members {
-        let Some(dev) = dev(records, &task.name, &member.name, metric) else { continue };
+    for member in members() {
+        let Some(dev) = scores.ratio(&member.name) else { continue };
         let is_better = best.is_none_or(|(score, _)| match metric.better() {
             Better::Higher => dev > score,
             Better::Lower => dev < score,
@@ -176,8 +177,9 @@ pub fn best_member(
 fn figure(header: &Header, task: &TaskHeader, metric: usize, records: &[Record]) -> Option<Figure> {
     let best = best_member(header, &task.name, metric, records);
     let metric = &task.metrics[metric];
-    let scores = Scores::of(header, task, metric, records);
-    if scores.test.is_empty() {
+    let of = |split| Scores::of(compared(header), &task.name, metric, (records, split));
+    let (scores, dev) = (of(Split::Test), of(Split::Dev));
+    if scores.samples.is_empty() {
         return None;
     }
     let range = metric.is_share.then_some((0.0, 1.0));
@@ -185,7 +187,7 @@ fn figure(header: &Header, task: &TaskHeader, metric: usize, records: &[Record])
         system: system.name.clone(),
         role: system.role,
         figure: stats::estimate(&scores.parts(&system.name), range, header.seed),
-        dev: dev(records, &task.name, &system.name, metric),
+        dev: dev.ratio(&system.name),
         is_bound: system.bound && metric.bound,
         against: None,
         groups: groups(records, &task.name, &system.name, (metric, &scores)),
@@ -193,8 +195,8 @@ fn figure(header: &Header, task: &TaskHeader, metric: usize, records: &[Record])
     Some(Figure {
         task: task.name.clone(),
         metric: metric.clone(),
-        samples: scores.test.len(),
-        chance: chance(records, &task.name, &scores.test),
+        samples: scores.samples.len(),
+        chance: chance(records, &task.name, &scores.samples),
         best,
         rows: compared(header).map(row).collect(),
     })
@@ -206,9 +208,8 @@ fn compare(header: &Header, records: &[Record], figures: &mut [Figure]) {
         let mut pairs: Vec<(usize, Vec<Part>, Vec<Part>)> = Vec::new();
         for (at, figure) in figures.iter().enumerate() {
             let Some(best) = &figure.best else { continue };
-            let task = header.tasks.iter().find(|task| task.name == figure.task);
-            let task = task.expect("figures are of the header's tasks");
-            let scores = Scores::of(header, task, &figure.metric, records);
+            let test = (records, Split::Test);
+            let scores = Scores::of(compared(header), &figure.task, &figure.metric, test);
             pairs.push((at, scores.parts(&system.name), scores.parts(best)));
         }
         let paired: Vec<Paired<'_>> = pairs
@@ -238,43 +239,36 @@ fn compared(header: &Header) -> impl Iterator<Item = &SystemHeader> {
 }
 
 impl<'a> Scores<'a> {
-    fn of(
-        header: &Header,
-        task: &TaskHeader,
+    fn of<'s>(
+        systems: impl Iterator<Item = &'s SystemHeader>,
+        task: &str,
         metric: &MetricHeader,
-        records: &'a [Record],
+        (records, split): (&'a [Record], Split),
     ) -> Self {
         let mut of: HashMap<&str, BTreeMap<&str, Part>> = HashMap::new();
-        let scored = records.iter().filter(|r| r.task == task.name && r.split == Split::Test);
-        for record in scored {
+        for record in records.iter().filter(|r| r.task == task && r.split == split) {
             if let Some(&score) = record.scores.get(&metric.name) {
                 of.entry(&record.system).or_default().insert(&record.sample, score.into());
             }
         }
-        let mut test: Option<BTreeSet<&str>> = None;
-        for system in compared(header) {
+        let has = |system: &SystemHeader| -> BTreeSet<&'a str> {
             let has = of.get(system.name.as_str());
-            let has: BTreeSet<&str> = has.into_iter().flat_map(BTreeMap::keys).copied().collect();
-            test = Some(match test {
-                None => has,
-                Some(test) => test.intersection(&has).copied().collect(),
-            });
-        }
-        Self { of, test: test.unwrap_or_default().into_iter().collect() }
+            has.into_iter().flat_map(BTreeMap::keys).copied().collect()
+        };
+        let all = systems.map(has).reduce(|all, has| &all & &has);
+        let samples = all.unwrap_or_default().into_iter().collect();
+        Self { of, samples }
     }
 
     /// A system's scores of the samples that all have.
     fn parts(&self, system: &str) -> Vec<Part> {
         let of = self.of.get(system);
-        self.test.iter().filter_map(|sample| of?.get(sample).copied()).collect()
+        self.samples.iter().filter_map(|sample| of?.get(sample).copied()).collect()
     }
-}
 
-fn dev(records: &[Record], task: &str, system: &str, metric: &MetricHeader) -> Option<f64> {
-    let of = records.iter().filter(|record| {
-        record.split == Split::Dev && record.task == task && record.system == system
-    });
-    ratio(of.filter_map(|record| record.scores.get(&metric.name).map(|&score| score.into())))
+    fn ratio(&self, system: &str) -> Option<f64> {
+        ratio(self.parts(system).into_iter())
+    }
 }
 
 fn ratio(parts: impl Iterator<Item = Part>) -> Option<f64> {
@@ -294,7 +288,7 @@ fn groups(
 ) -> Vec<(String, f64)> {
     let mut of: BTreeMap<&str, Vec<Part>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.task == task && record.system == system) {
-        let counts = scores.test.binary_search(&record.sample.as_str()).is_ok();
+        let counts = scores.samples.binary_search(&record.sample.as_str()).is_ok();
         if let Some(&score) = record.scores.get(&metric.name).filter(|_| counts) {
             of.entry(&record.group).or_default().push(score.into());
         }

@@ -10,13 +10,16 @@ use super::{
     run::Plan,
     stats::{self, Estimate},
     summary::{self, Check, Choice, Cost, Figure, Row},
+    task::Kind,
 };
 
 /// The share of samples that two systems are taken to disagree on, for want of better knowledge.
 const DISCORDANCE: f64 = 0.2;
-/// How far apart texts are taken to be in the difference of two systems, in bits per byte: about
-/// what SmolLM2-135M with Qwen2.5-Coder-0.5B has to the better of the two.
-const DEVIATION: f64 = 0.05;
+/// How far apart texts are taken to be in the difference of two systems, in bits per byte, and
+/// reports in a share: what SmolLM2-135M with Qwen2.5-Coder-0.5B had to its members (0.06 and 0.17;
+/// 0.11 to 0.24).
+const TEXTS: f64 = 0.17;
+const REPORTS: f64 = 0.2;
 
 /// One task's figures for a terminal.
 pub fn figures(header: &Header, records: &[Record], task: &str) -> String {
@@ -41,21 +44,22 @@ pub fn detectable(plan: &Plan) -> String {
         "differences that this run shows four times of five, by its test samples:\n".to_owned();
     for task in &plan.tasks {
         let test = task.samples.iter().filter(|sample| sample.split() == Split::Test).count();
-        let is_share = task.kind.metrics().iter().any(|metric| metric.is_share);
-        let least = if is_share {
-            match stats::detectable_share(test, DISCORDANCE) {
-                Some(share) => format!("{:.1} points", 100.0 * share),
-                None => "none".to_owned(),
+        let points = |share: f64| format!("{:.1} points", 100.0 * share);
+        let least = match task.kind {
+            Kind::BitsPerByte { .. } | Kind::Masses { .. } => {
+                format!("{:.3}", stats::detectable_difference(test, TEXTS))
             }
-        } else {
-            format!("{:.3}", stats::detectable_difference(test, DEVIATION))
+            Kind::Report(_) => points(stats::detectable_difference(test, REPORTS)),
+            _ => stats::detectable_share(test, DISCORDANCE).map_or("none".to_owned(), points),
         };
         text += &format!("  {:12} {test:5} samples: {least}\n", task.name);
     }
     text + &format!(
-        "(if two systems disagree on {:.0} % of the samples, and if a text's bits per byte differ by \
-         {DEVIATION} around their mean difference; before Holm's correction)",
-        100.0 * DISCORDANCE
+        "(if two systems disagree on {:.0} % of the samples that are right or wrong, and if texts \
+         differ by {TEXTS} bits per byte and reports by {:.0} points around their mean difference; \
+         before Holm's correction)",
+        100.0 * DISCORDANCE,
+        100.0 * REPORTS
     )
 }
 
@@ -151,12 +155,11 @@ fn told(estimate: &Estimate, unit: &str, written: impl Fn(f64) -> String) -> Str
     }
 }
 
-/// What a row comes to, in words.
+/// How a row stands to the best member, as far as it is known: what is shown depends on how many
+/// figures there will be.
 fn judged(figure: &Figure, row: &Row) -> String {
     match &row.against {
-        Some(against) => {
-            format!("{}  {}", difference(&against.difference, &figure.metric), against.verdict)
-        }
+        Some(against) => difference(&against.difference, &figure.metric),
         None if figure.best.as_ref() == Some(&row.system) => "best on dev".to_owned(),
         None => String::new(),
     }
@@ -218,7 +221,8 @@ fn plain(at_most: &str, value: f64, metric: &MetricHeader) -> String {
 
 fn spent(costs: &[Cost]) -> String {
     let mut text =
-        "\nWhat it took, all samples asked together as far as the engine takes them:\n\n\
+        "\nWhat it took, all samples asked together as far as the engine takes them. Forwards, and \
+         the weights read for them, are those of a token that is written alone:\n\n\
                     | task | system | time | tokens/s | gate rate | forwards a token | \
                     weights read a token |\n|---|---|---|---|---|---|---|\n"
             .to_owned();
@@ -248,7 +252,7 @@ fn notes(header: &Header, records: &[Record], figures: &[Figure]) -> String {
         notes.push(
             "Figures are of test samples, with 95 % intervals (bootstrap over samples). An ensemble \
              is held against the member that is best on the dev samples; p is Holm's over all \
-             figures of the run."
+             figures of that ensemble."
                 .to_owned(),
         );
     }

@@ -1,6 +1,6 @@
 //! Keys and values of one sequence in one model.
 
-use std::collections::TryReserveError;
+use std::{collections::TryReserveError, fmt};
 
 use half::{f16, slice::HalfFloatSliceExt};
 
@@ -23,6 +23,15 @@ pub enum KvFormat {
     /// by -0.6 % and +1.0 %. A change in the eleventh bit, with a scale for every number, already
     /// moves SmolLM2's by 0.06: activations are rounded to 8 bits, which spreads any change.
     Q8,
+}
+
+impl fmt::Display for KvFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+        })
+    }
 }
 
 impl KvFormat {

@@ -23,7 +23,7 @@ use tutti::{
         log::{self, Header, Log, Record},
         pictures, run,
         suite::{FEWEST, SETS, Set, Suite},
-        table,
+        summary, table,
     },
     store::Bars,
 };
@@ -151,15 +151,14 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let bars = Bars::stderr();
     // All that can be refused is refused before models are loaded.
     let name = plan::ensemble(config, args.ensemble.as_deref())?;
+    plan::check_variants(config, args, name)?;
     let tasks = plan::tasks(config, args, name, &bars)?;
     judged::check(args, &tasks)?;
-    let loaded = load::ensembles(config, &load::with_members(config, name), &bars)?;
-    let models = plan::models(config, name, &loaded, &bars)?;
-    let (mut ensembles, copies) = (loaded.ensembles.clone(), plan::copies(&loaded));
-    ensembles.extend(copies);
-    let engine = Arc::new(load::start(config, ensembles)?);
-    let plan = plan::plan(config, args, &*engine, (name, tasks, models))?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let loaded = load::ensembles(config, &[name], &bars)?;
+    let models = plan::models(config, name, &loaded, &bars)?;
+    let engine = Arc::new(plan::engine(config, loaded)?);
+    let plan = plan::plan(config, args, &*engine, (name, tasks, models))?;
     let header = plan.header();
     let mut log = Log::open(&folder.join("log.jsonl"), &header)?;
     if !args.dev {
@@ -170,7 +169,11 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     drop(view);
     let judged = judged::ask(args, &folder, (&header, log.records()));
     tell(&folder, &header, log.records())?;
-    judged
+    judged?;
+    if summary::checks(&header, log.records()).iter().any(|check| !check.different.is_empty()) {
+        bail!("copies of a member are not that member (see the table): no figure can be trusted");
+    }
+    Ok(())
 }
 
 fn ask(
@@ -233,12 +236,4 @@ fn gate(text: &str) -> Result<f64, String> {
 /// Names that are not among those that are known.
 fn unknown(what: &str, name: &str, known: &[&str]) -> anyhow::Error {
     anyhow::anyhow!("there is no {what} `{name}`; there are: {}", known.join(", "))
-}
-
-/// Some have to be chosen by, and others told of.
-fn refuse_few(name: &str, count: usize) -> anyhow::Result<()> {
-    if count < FEWEST {
-        bail!("{name} has {count} samples; an evaluation needs at least {FEWEST}");
-    }
-    Ok(())
 }

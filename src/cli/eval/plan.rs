@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::{Context, bail};
 use tutti::{
-    config::Config,
-    engine::Generate,
-    ensemble::Ensemble,
+    config::{Config, EngineConfig},
+    engine::{Engine, Generate, WeightsRequest},
+    ensemble::{Ensemble, Member},
     eval::{
         Split, System,
         data::{self, Rows},
@@ -23,7 +23,7 @@ use tutti::{
     store::{self, Bars},
 };
 
-use super::{Args, load, refuse_few, unknown};
+use super::{Args, load, unknown};
 use crate::cli::Files;
 
 /// The name of the ensemble that is evaluated.
@@ -45,12 +45,57 @@ pub(super) fn tasks(
     bars: &Bars,
 ) -> anyhow::Result<Vec<Task>> {
     let mut tasks = of_all_splits(config, args, ensemble, bars)?;
-    if args.dev {
-        for task in &mut tasks {
+    for task in &mut tasks {
+        let count = |split| task.samples.iter().filter(|sample| sample.split() == split).count();
+        let (dev, test) = (count(Split::Dev), count(Split::Test));
+        if dev == 0 || test == 0 {
+            bail!(
+                "of the {} samples of {} {dev} are to choose by and {test} to tell of, which their \
+                 ids decide; both are needed, so give more",
+                dev + test,
+                task.name
+            );
+        }
+        if args.dev {
             task.samples.retain(|sample| sample.split() == Split::Dev);
         }
     }
     Ok(tasks)
+}
+
+/// Refuses variants that the ensemble could not be fused in, and the same one twice.
+pub(super) fn check_variants(config: &Config, args: &Args, ensemble: &str) -> anyhow::Result<()> {
+    let set = config.ensembles.iter().find(|known| known.name == ensemble);
+    let members: Vec<&str> = set
+        .into_iter()
+        .flat_map(|set| &set.members)
+        .filter(|member| member.weight > 0.0)
+        .map(|member| member.model.as_str())
+        .collect();
+    for weights in &args.weights {
+        if let WeightsRequest::InOrder(weights) = weights
+            && weights.len() != members.len()
+        {
+            bail!(
+                "`--weights` has {} for `{ensemble}`, which has {} members: {}; there is a colon \
+                 between the weights of one variant, a comma between variants",
+                weights.iter().map(f32::to_string).collect::<Vec<_>>().join(":"),
+                members.len(),
+                members.join(", ")
+            );
+        }
+    }
+    twice("rule", &args.rule)?;
+    twice("weights", &args.weights)?;
+    twice("gate", &args.gate)
+}
+
+fn twice<T: PartialEq>(flag: &str, given: &[T]) -> anyhow::Result<()> {
+    let again = given.iter().enumerate().find(|(at, one)| given[..*at].contains(one));
+    if let Some((at, _)) = again {
+        bail!("variant {} of `--{flag}` was there before", at + 1);
+    }
+    Ok(())
 }
 
 fn of_all_splits(
@@ -67,7 +112,6 @@ fn of_all_splits(
         let samples = data::load(rows, path)?;
         let file = files.store.measure(path, &bars.bar())?;
         let source = Source { name: file.name.clone(), sha256: file.sha256 };
-        refuse_few(&file.name, samples.len())?;
         let kind = kind(rows)?;
         let task = Task { name: file.name, kind, samples, sources: vec![source] };
         return Ok(vec![task.limited(args.limit.map(|limit| limit as usize))]);
@@ -152,15 +196,34 @@ fn local(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Two of each member as an ensemble; the weights are in memory once.
-pub(super) fn copies(loaded: &load::Loaded) -> Vec<(String, Arc<Ensemble>)> {
-    let alone = loaded.ensembles.iter().filter(|(_, ensemble)| ensemble.members().len() == 1);
-    let copies = |(name, ensemble): &(String, Arc<Ensemble>)| {
-        let member = &ensemble.members()[0];
-        let two = Ensemble::new(vec![member.clone(), member.clone()]);
-        (copies_of(name), Arc::new(two))
-    };
-    alone.map(copies).collect()
+/// An engine with an ensemble, each of its members alone, and two of each; the weights are in memory
+/// once. A member alone is told what it is told in the ensemble, and speaks as it does by itself.
+pub(super) fn engine(config: &Config, loaded: load::Loaded) -> anyhow::Result<Engine> {
+    let mut ensembles = loaded.ensembles;
+    let members: Vec<Member> =
+        ensembles.iter().flat_map(|(_, ensemble)| ensemble.members()).cloned().collect();
+    for member in members {
+        if ensembles.iter().any(|(known, _)| *known == member.name) {
+            continue;
+        }
+        let alone = Member { weight: 1.0, temperature: 1.0, primary: false, ..member };
+        let two = Ensemble::new(vec![alone.clone(), alone.clone()]);
+        ensembles.push((copies_of(&alone.name), Arc::new(two)));
+        ensembles.push((alone.name.clone(), Arc::new(Ensemble::new(vec![alone]))));
+    }
+    // More are asked than run, so that all places are taken at any time.
+    let queue = config.engine.queue.max(2 * at_once(config));
+    load::start(&EngineConfig { queue, ..config.engine.clone() }, ensembles)
+}
+
+/// How many requests the engine has at the same time.
+pub(super) fn at_once(config: &Config) -> usize {
+    2 * config.engine.max_sequences
+}
+
+/// What models compute on, in one line.
+pub(super) fn device(config: &Config) -> String {
+    format!("{}, keys and values in {}", config.engine.device, config.engine.kv_cache)
 }
 
 fn copies_of(member: &str) -> String {
@@ -180,22 +243,29 @@ pub(super) fn plan(
     let set = config.ensembles.iter().find(|ensemble| ensemble.name == name);
     let primary = set.into_iter().flat_map(|set| &set.members).find(|member| member.primary);
     let ensemble = System::ensemble(engine, card, primary.map(|member| member.model.as_str()))?;
-    let mut systems: Vec<System> =
-        card.members.iter().map(|member| System::member(member)).collect();
+    let mut members: Vec<&String> = Vec::new();
+    for member in &card.members {
+        if !members.contains(&member) {
+            members.push(member);
+        }
+    }
+    let alone = |name: &&String| cards.iter().find(|card| card.name == **name);
+    let alone = members
+        .iter()
+        .filter_map(alone)
+        .map(|card| System { described: card.fusion.clone(), ..System::member(&card.name) });
+    let mut systems: Vec<System> = alone.collect();
     let variants = ensemble.variants(&args.variants());
     systems.push(ensemble);
     systems.extend(variants);
     Ok(Plan {
         tasks,
         systems,
-        copies: card
-            .members
-            .iter()
-            .map(|member| System::copies(&copies_of(member), member))
-            .collect(),
+        copies: members.iter().map(|it| System::copies(&copies_of(it), it)).collect(),
         checked: args.suite().checked(),
         models,
         seed: args.seed,
-        at_once: config.engine.max_sequences * 2,
+        device: device(config),
+        at_once: at_once(config),
     })
 }

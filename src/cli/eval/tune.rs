@@ -40,9 +40,9 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     set.members.retain(|member| member.weight > 0.0);
     let tasks = plan::tasks(config, args, name, &bars)?;
     let tasks = tasks.into_iter().map(masses).collect::<anyhow::Result<_>>()?;
-    let loaded = load::ensembles(config, &load::with_members(config, name), &bars)?;
+    let loaded = load::ensembles(config, &[name], &bars)?;
     let models = plan::models(config, name, &loaded, &bars)?;
-    let engine = Arc::new(load::start(config, loaded.ensembles)?);
+    let engine = Arc::new(plan::engine(config, loaded)?);
     let plan = Plan {
         tasks,
         systems: vec![mean(&*engine, &set)?],
@@ -50,7 +50,8 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         checked: 0,
         models,
         seed: args.seed,
-        at_once: config.engine.max_sequences * 2,
+        device: plan::device(config),
+        at_once: plan::at_once(config),
     };
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut log = Log::open(&folder.join("log.jsonl"), &plan.header())?;

@@ -12,7 +12,7 @@ use std::{
     str::FromStr,
 };
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 
 use super::Sample;
 
@@ -33,7 +33,7 @@ pub enum Rows {
     HellaSwag,
     /// `id`, `question`, `choices` and `expected_index`.
     TruthfulQa,
-    /// `prompt`, `type` and the number of words asked for as `length`.
+    /// `prompt` and its `type`.
     LongWrite,
     /// The AI2 Reasoning Challenge as it is published, and as the Hugging Face Hub has it: `id`,
     /// the question, its choices with `text` and `label`, and the label that is right as
@@ -166,7 +166,7 @@ fn read(path: &Path) -> io::Result<String> {
     File::open(path)?.read_to_end(&mut bytes)?;
     if bytes.starts_with(&GZIP) {
         let packed = std::mem::take(&mut bytes);
-        GzDecoder::new(&packed[..]).read_to_end(&mut bytes)?;
+        MultiGzDecoder::new(&packed[..]).read_to_end(&mut bytes)?;
     }
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

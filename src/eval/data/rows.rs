@@ -24,7 +24,7 @@ pub(super) fn sample(rows: Rows, text: &str, line: usize) -> Result<Sample, Wron
         Rows::Gsm8k => Ok(read::<Gsm8k>(text)?.sample()),
         Rows::HellaSwag => read::<HellaSwag>(text)?.sample(),
         Rows::TruthfulQa => read::<TruthfulQa>(text)?.sample(),
-        Rows::LongWrite => Ok(read::<LongWrite>(text)?.sample(line)),
+        Rows::LongWrite => read::<LongWrite>(text)?.sample(line),
         Rows::Arc => read::<Arc>(text)?.sample(),
         Rows::Choice => {
             let own: Own<Choice> = read(text)?;
@@ -216,13 +216,14 @@ impl TruthfulQa {
 struct LongWrite {
     prompt: String,
     r#type: String,
-    length: u32,
 }
 
 impl LongWrite {
-    fn sample(self, line: usize) -> Sample {
-        let item = Item::Topic { request: self.prompt, words: Some(self.length) };
-        named(None, Some(self.r#type), line, item)
+    fn sample(self, line: usize) -> Result<Sample, Wrong> {
+        if self.prompt.trim().is_empty() {
+            return Err(wrong("prompt", "is empty"));
+        }
+        Ok(named(None, Some(self.r#type), line, Item::Topic(self.prompt)))
     }
 }
 

@@ -105,9 +105,9 @@ fn answers_that_always_come_first_are_shuffled_by_the_samples_name() {
 }
 
 #[test]
-fn long_writing_tasks_keep_the_words_they_ask_for() {
+fn long_writing_tasks_are_topics_of_a_kind() {
     let rows = r#"{"prompt": "Write 300 words about rain", "type": "Essay", "length": 300}"#;
-    let item = Item::Topic { request: "Write 300 words about rain".into(), words: Some(300) };
+    let item = Item::Topic("Write 300 words about rain".into());
     assert_eq!(
         samples(Rows::LongWrite, rows),
         [Sample { id: "1".into(), group: "Essay".into(), item }]
@@ -189,12 +189,7 @@ fn a_wrong_row_is_named_by_file_line_and_field() {
             "answerKey",
             "A, B",
         ),
-        (
-            Rows::LongWrite,
-            r#"{"prompt": "", "type": "", "length": "many"}"#,
-            "length",
-            "expected u32",
-        ),
+        (Rows::LongWrite, r#"{"prompt": " ", "type": ""}"#, "prompt", "is empty"),
         (Rows::Text, r#"{"text": ""}"#, "text", "empty"),
     ] {
         let file = file(format!("\n{row}\n").as_bytes());

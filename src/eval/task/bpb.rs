@@ -59,8 +59,8 @@ pub(super) fn outcome(
 }
 
 /// How near the members' probabilities of what came are to each other along the text, by bins of
-/// [`BIN`] bytes, 0 for a bin without a piece. Empty for one member.
-fn agreement(pieces: &[ScoredPiece]) -> Vec<f64> {
+/// [`BIN`] bytes; none for a bin where no two spoke. Empty for one member.
+fn agreement(pieces: &[ScoredPiece]) -> Vec<Option<f64>> {
     let mut bins: Vec<Agreement> = Vec::new();
     let mut at = 0;
     for piece in pieces {
@@ -71,5 +71,5 @@ fn agreement(pieces: &[ScoredPiece]) -> Vec<f64> {
         }
         at += piece.bytes.len();
     }
-    bins.into_iter().map(|bin| bin.rate().unwrap_or(0.0)).collect()
+    bins.into_iter().map(|bin| bin.rate()).collect()
 }

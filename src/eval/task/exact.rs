@@ -66,14 +66,18 @@ fn is_right(output: &str, answer: &str) -> bool {
 
 /// A whole text as a number, which may have thousands separated and a sign of a currency.
 fn number(text: &str) -> Option<f64> {
-    let text = text.trim().trim_start_matches('$').replace(',', "");
+    let plain = |c: char| (!matches!(c, '$' | ',')).then_some(if c == '−' { '-' } else { c });
+    let text: String = text.trim().chars().filter_map(plain).collect();
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// A minus counts where nothing stands before it that it could be taken from.
+/// A minus counts where nothing stands before it that it could be taken from, and a comma where
+/// three digits follow.
 fn last_number(text: &str) -> Option<f64> {
     static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?:(?<![\w)])-)?\d[\d,]*(?:\.\d+)?").expect("the pattern is sound")
+        let sign = r"(?:(?<![\w)])[-−]\$?)?";
+        let digits = r"(?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+";
+        Regex::new(&format!("{sign}(?:{digits})")).expect("the pattern is sound")
     });
     let found = NUMBER.find_iter(text).filter_map(Result::ok);
     found.filter_map(|found| number(found.as_str())).last()
@@ -93,6 +97,14 @@ mod tests {
             ("10-5", "5", true),
             ("7 apples, then 8", "7", false),
             ("#### 18.0", "18", true),
+            ("#### .5", "0.5", true),
+            ("#### \u{2212}5", "-5", true),
+            ("-$5", "-5", true),
+            ("1,2,3", "3", true),
+            ("1,234,567 in all", "1234567", true),
+            ("so 12,345.", "12345", true),
+            ("1,2345", "2345", true),
+            ("of 3.", "3", true),
             ("no number", "7", false),
             ("", "7", false),
         ] {

@@ -14,10 +14,11 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
-use super::{Item, Sample, System, ask::Asker, program::Problem, sandbox::Sandbox, stats::Part};
+use super::{Item, Sample, System, ask::Asker, sandbox::Sandbox, stats::Part};
 use crate::engine::GenerateError;
 
 pub use choice::Frame;
+pub use program::{Problem, program};
 pub use report::Reports;
 
 /// A named data set and how it is asked.
@@ -135,6 +136,14 @@ impl Kind {
 }
 
 impl Task {
+    /// What all systems are given alike and a model has to make first: the plan of a report. Of one
+    /// that fails is told by [`solve`](Self::solve), which tries again.
+    pub async fn prepare(&self, asker: &Asker, sample: &Sample) {
+        if let (Kind::Report(reports), Item::Topic(topic)) = (&self.kind, &sample.item) {
+            drop(reports.plan(asker, topic).await);
+        }
+    }
+
     /// Asks a system about one of the samples.
     ///
     /// # Errors
@@ -168,8 +177,8 @@ impl Task {
             (&Kind::Json { max_tokens }, Item::Json { instruction, schema }) => {
                 json::solve(asker, system, (instruction, schema), max_tokens).await
             }
-            (Kind::Report(reports), Item::Topic { request, .. }) => {
-                report::solve(asker, system, request, reports).await
+            (Kind::Report(reports), Item::Topic(topic)) => {
+                report::solve(asker, system, topic, reports).await
             }
             (kind, item) => Err(TaskError::WrongItem { task: kind.called(), found: item.called() }),
         }
@@ -195,12 +204,7 @@ impl fmt::Display for Kind {
             Self::Json { max_tokens } => {
                 write!(f, "greedy JSON of at most {max_tokens} tokens, held to its schema and free")
             }
-            Self::Report(Reports { planner, max_tokens, .. }) => {
-                write!(
-                    f,
-                    "a report on a plan by {planner}, sections of at most {max_tokens} tokens"
-                )
-            }
+            Self::Report(reports) => reports.fmt(f),
         }
     }
 }
@@ -227,7 +231,7 @@ impl Item {
             Self::Exact { .. } => "a question",
             Self::Program { .. } => "a program",
             Self::Json { .. } => "an instruction with a schema",
-            Self::Topic { .. } => "a topic",
+            Self::Topic(_) => "a topic",
         }
     }
 }

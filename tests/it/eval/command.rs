@@ -92,6 +92,51 @@ fn settings_are_chosen_on_samples_that_no_figure_is_told_of() {
 }
 
 #[test]
+fn what_cannot_be_run_is_refused_before_anything_is_asked() {
+    let (desk, _folder) = desk(40);
+    let refused = |more: &str| desk.refusal(&[&COMMAND[..], &[more]].concat());
+    for more in ["--weights=0.4", "--weights=0.4:0.2:0.4"] {
+        let told = refused(more);
+        assert!(told.contains("2 members: left, tiny") && told.contains("colon"), "{told}");
+    }
+    for more in ["--gate=0.5,0.5", "--rule=max,mean,max", "--weights=1:2,1:2"] {
+        assert!(refused(more).contains("was there before"), "{more}");
+    }
+    // All of these are told of by their ids, the numbers of the lines.
+    desk.write("texts.jsonl", &"{\"text\": \"the\"}\n".repeat(5));
+    let few = desk.refusal(&COMMAND);
+    assert!(few.contains("of the 5 samples of texts.jsonl 0 are to choose by"), "{few}");
+    assert!(!desk.at("run").exists());
+}
+
+#[test]
+fn a_setting_of_a_member_or_of_the_ensemble_makes_another_run() {
+    let (desk, _folder) = desk(12);
+    desk.out(&COMMAND);
+    let with = |ensemble: &str, member: &str| {
+        desk.write(
+            "tutti.toml",
+            &format!(
+                "default = \"both\"\n\n[[ensemble]]\nname = \"both\"\n{ensemble}\nmembers = [\
+                 {{ model = \"left\"{member} }}, {{ model = \"tiny\" }}]\n"
+            ),
+        );
+    };
+    for (ensemble, member, told) in [
+        ("weights = \"online\"", "", "weights online"),
+        ("", ", temperature = 1.5", "temperature 1.5"),
+        ("", ", system = \"Be brief.\"", "Be brief."),
+        ("rule = \"geometric\"\nfloor = 0.02", "", "floor 0.02"),
+    ] {
+        with(ensemble, member);
+        let refused = desk.refusal(&COMMAND);
+        assert!(refused.contains("is of another run") && refused.contains(told), "{refused}");
+    }
+    with("", "");
+    assert!(desk.run(&COMMAND).status.success());
+}
+
+#[test]
 fn a_run_that_is_killed_goes_on_and_asks_no_sample_twice() {
     let (desk, _folder) = desk(200);
     let mut running =

@@ -38,11 +38,11 @@ async fn run_of(topics: usize, folder: &Path) -> (Header, Vec<Record>) {
         }
     });
     let sampling = SamplingParams { seed: 3, ..SamplingParams::default() };
-    let reports = Reports { planner: "duet".to_owned(), max_tokens: 64, sampling };
+    let reports = Reports::new("duet", 64, &sampling);
     let topic = |at: usize| Sample {
         id: format!("topic-{at}"),
         group: String::new(),
-        item: Item::Topic { request: format!("Write on {at}."), words: None },
+        item: Item::Topic(format!("Write on {at}.")),
     };
     let task = Task {
         name: "longwrite".to_owned(),
@@ -57,6 +57,7 @@ async fn run_of(topics: usize, folder: &Path) -> (Header, Vec<Record>) {
         copies: Vec::new(),
         checked: 0,
         models: Vec::new(),
+        device: String::new(),
         seed: 3,
         at_once: 4,
     };

@@ -64,6 +64,7 @@ fn plan(engine: &dyn Generate, system: System) -> Plan {
         copies: ["toy-1", "toy-2"].map(|name| System::copies(&format!("2 x {name}"), name)).into(),
         checked: 4,
         models: Vec::new(),
+        device: String::new(),
         seed: 7,
         at_once: 8,
     }

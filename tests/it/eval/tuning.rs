@@ -43,6 +43,7 @@ async fn records(engine: &Arc<Engine>) -> Vec<tutti::eval::log::Record> {
         copies: Vec::new(),
         checked: 0,
         models: Vec::new(),
+        device: String::new(),
         seed: 1,
         at_once: 8,
     };
