@@ -11,7 +11,14 @@ use tracing_subscriber::EnvFilter;
 const LOG: &str = "warn,tutti::server=info";
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
+    let usual = || EnvFilter::new(LOG);
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
+    let filter = asked.map_or_else(usual, |text| {
+        EnvFilter::try_new(&text).unwrap_or_else(|error| {
+            tell(&format!("RUST_LOG is not used: {error}\n"));
+            usual()
+        })
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

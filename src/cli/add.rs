@@ -52,7 +52,7 @@ pub(super) fn run(config: &Config, files: &Files, args: &Args) -> anyhow::Result
             let id = free(args.id.clone().unwrap_or_else(|| name_of_repository(&address)))?;
             let found = on_the_hub(&files.store, &address, bar)
                 .with_context(|| format!("cannot add {}", args.model))?;
-            describe(&found.card, out)?;
+            told(describe(&found.card, out))?;
             (id, found)
         }
         None => {
@@ -62,7 +62,7 @@ pub(super) fn run(config: &Config, files: &Files, args: &Args) -> anyhow::Result
             let id = free(args.id.clone().map_or_else(|| name_of(&path), Ok)?)?;
             let card = Card::read(&path);
             let card = card.context("cannot add it")?;
-            describe(&card, out)?;
+            told(describe(&card, out))?;
             let measured = card.files.iter().map(|file| files.store.measure(file, bar));
             (id, Found { files: measured.collect::<Result<_, _>>()?, card })
         }
@@ -79,6 +79,14 @@ pub(super) fn run(config: &Config, files: &Files, args: &Args) -> anyhow::Result
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
     let written = store::write(&manifest, &files.folder, existing)?;
     Ok(writeln!(out, "added as `{}`: {}", manifest.id, written.display())?)
+}
+
+/// The model is added though nobody reads what it is.
+fn told(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// A model, and its files for the manifest.

@@ -1,15 +1,17 @@
 //! `tutti bench`.
 
 use std::{
-    fs,
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use anyhow::Context;
+use anyhow::bail;
 use tutti::{
     bench::{self, Load, Machine, Plan},
     config::Config,
+    ensemble::Ensemble,
+    report,
     store::{Bars, Progress},
 };
 
@@ -34,6 +36,9 @@ pub(crate) struct Args {
 pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let names: Vec<&str> = args.model.iter().map(String::as_str).collect();
     let bars = Bars::stderr();
+    let to_output = args.json.as_deref() == Some(Path::new("-"));
+    let file = args.json.as_deref().filter(|_| !to_output);
+    file.map(report::check_destination).transpose()?;
     let loaded = load::ensembles(config, &names, &bars)?;
     let plan = Plan {
         prefill_chunk: config.engine.prefill_chunk,
@@ -41,26 +46,28 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         sampling: config.sampling.clone(),
         ..if args.quick { Plan::quick() } else { Plan::full() }
     };
+    let is_alone = |(_, ensemble): &(String, Arc<Ensemble>)| ensemble.members().len() < 2;
+    if !args.gate.is_empty() && loaded.ensembles.iter().all(is_alone) {
+        bail!("--gate is for ensembles, and none is measured");
+    }
     let machine = Machine::here(load::threads(config)?.get());
     let bar = bars.bar();
-    let mut report = bench::run(machine, &loaded.ensembles, &plan, &|text| bar.note(text))?;
-    report.load =
+    let mut figures = bench::run(machine, &loaded.ensembles, &plan, &|text| bar.note(text))?;
+    figures.load =
         Some(Load { seconds: loaded.time.as_secs_f64(), files: loaded.weights.values().sum() });
-    let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
-    let mut out = io::stdout();
-    match args.json.as_deref() {
-        Some(file) if file == Path::new("-") => Ok(out.write_all(json()?.as_bytes())?),
-        Some(file) => {
-            report.write(&mut out)?;
-            fs::write(file, json()?).with_context(|| format!("cannot write {}", file.display()))
-        }
-        None => Ok(report.write(&mut out)?),
+    let json = serde_json::to_string_pretty(&figures)? + "\n";
+    if to_output {
+        return Ok(io::stdout().write_all(json.as_bytes())?);
     }
+    if let Some(file) = file {
+        report::write_document(file, json.as_bytes())?;
+    }
+    Ok(figures.write(&mut io::stdout())?)
 }
 
 fn threshold(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(gate) if (0.0..).contains(&gate) => Ok(gate),
-        _ => Err("a threshold is a probability, from 0".to_owned()),
+        Ok(gate) if (0.0..=1.0).contains(&gate) => Ok(gate),
+        _ => Err("a threshold is a probability, from 0 to 1".to_owned()),
     }
 }

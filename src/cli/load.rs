@@ -62,6 +62,8 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
                 .with_context(|| format!("the configuration has `[model.{name}]`"))?;
         }
     }
+    let default = with_members(config, &config.default_model);
+    let names = if names.is_empty() { &default } else { names };
     for name in names {
         if wanted.iter().any(|known| known.name == *name) {
             continue;
@@ -69,11 +71,7 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
         check_is_model(name, config, &files)?;
         wanted.push(alone(name));
     }
-    let default = with_members(config, &config.default_model);
-    wanted.retain(|known| match names {
-        [] => default.contains(&known.name.as_str()),
-        names => names.contains(&known.name.as_str()),
-    });
+    wanted.retain(|known| names.contains(&known.name.as_str()));
     // A member of weight 0 is never run, so it is neither fetched nor loaded for its ensemble.
     for ensemble in &mut wanted {
         ensemble.members.retain(|member| member.weight > 0.0);
@@ -83,7 +81,7 @@ pub(super) fn ensembles(config: &Config, names: &[&str], bars: &Bars) -> anyhow:
     let found = fetch(config, &wanted, &files, &bar)?;
     let since = Instant::now();
     let pool = Pool::new(threads(config)?);
-    let limit = config.engine.memory_limit_mb.map(|limit| limit * 1_000_000);
+    let limit = config.engine.memory_limit_mb.map(|limit| limit.saturating_mul(1_000_000));
     let models = ensemble::load_models(found, &pool, &device, limit)?;
     let weights = models.iter().map(|(name, loaded)| (name.clone(), loaded.weight_bytes)).collect();
     for (name, loaded) in &models {
@@ -178,13 +176,15 @@ fn fetch(
     progress: &dyn Progress,
 ) -> anyhow::Result<BTreeMap<String, Wanted>> {
     let mut found = BTreeMap::new();
-    for MemberConfig { model, .. } in wanted.iter().flat_map(|ensemble| &ensemble.members) {
+    let members = wanted.iter().flat_map(|it| it.members.iter().map(move |member| (it, member)));
+    for (ensemble, MemberConfig { model, .. }) in members {
         if !found.contains_key(model) {
             let (own, all) = (config.models.get(model), &config.engine);
             let idle = own.and_then(|own| own.idle_unload_seconds);
             let idle = u64::from(idle.unwrap_or(all.idle_unload_seconds));
             let wanted = Wanted {
-                path: path(model, files, progress)?,
+                path: path(model, files, progress)
+                    .with_context(|| format!("the ensemble `{}` has `{model}`", ensemble.name))?,
                 quantize: own.and_then(|own| own.quantize).unwrap_or(all.quantize),
                 lazy: own.and_then(|own| own.lazy).unwrap_or(all.lazy),
                 idle_unload: (idle > 0).then(|| Duration::from_secs(idle)),
@@ -199,10 +199,15 @@ fn check_is_model(name: &str, config: &Config, files: &Files) -> anyhow::Result<
     if is_path(name) || store::find(&files.manifests, name).is_ok() {
         return Ok(());
     }
+    if name.contains(['/', '\\']) {
+        bail!("there is no file or folder `{name}`");
+    }
+    let is_here = Path::new(name).exists();
+    let here = if is_here { format!("; what lies here is `./{name}`") } else { String::new() };
     let ensembles = config.ensembles.iter().map(|ensemble| ensemble.name.as_str());
     let models = files.manifests.iter().map(|manifest| manifest.id.as_str());
     let known: Vec<_> = ensembles.chain(models).collect();
-    bail!("there is no ensemble or model `{name}`; there are: {}", known.join(", "));
+    bail!("there is no ensemble or model `{name}`; there are: {}{here}", known.join(", "));
 }
 
 /// Where a model is, which may be its name.

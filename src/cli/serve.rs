@@ -23,10 +23,10 @@ pub(crate) struct Args {
     /// configuration says, else the default ensemble]
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,
-    /// The address to listen on [default: 127.0.0.1]
+    /// The address to listen on [default: the configuration's, else 127.0.0.1]
     #[arg(long)]
     host: Option<String>,
-    /// The port to listen on, 0 for any free one [default: 8080]
+    /// The port to listen on, 0 for any free one [default: the configuration's, else 8080]
     #[arg(long)]
     port: Option<u16>,
 }
@@ -79,7 +79,11 @@ fn server_config(config: &Config) -> anyhow::Result<ServerConfig> {
 /// The file's and the environment's. A file without any would let everybody in, which nobody who
 /// names one wants.
 fn api_keys(file: Option<&Path>) -> anyhow::Result<ApiKeys> {
-    let mut keys = ApiKeys::parse(&std::env::var(ENV_API_KEYS).unwrap_or_default());
+    let given = std::env::var(ENV_API_KEYS).unwrap_or_default();
+    let mut keys = ApiKeys::parse(&given);
+    if keys.is_empty() && !given.is_empty() {
+        bail!("{ENV_API_KEYS} is set and has no key; give it one, or unset it");
+    }
     if let Some(file) = file {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the API keys of {}", file.display()))?;

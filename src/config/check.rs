@@ -32,18 +32,22 @@ pub(super) fn check(raw: raw::File, file: &Path) -> Result<Config, ConfigError> 
 fn checked(raw: raw::File, folder: &Path) -> Result<Config, Problem> {
     let defaults = Config::default();
     let ensembles = match raw.ensemble {
-        Some(raw) => ensembles(raw)?,
+        Some(raw) => ensembles(raw, folder)?,
         None => defaults.ensembles,
     };
     Ok(Config {
-        default_model: default_model(raw.default, &ensembles)?,
-        load: raw.load.unwrap_or_default(),
+        default_model: default_model(raw.default.map(|name| resolved(name, folder)), &ensembles)?,
+        load: raw.load.into_iter().flatten().map(|name| resolved(name, folder)).collect(),
         paths: paths(raw.paths, folder)?,
         engine: engine(&raw.engine, &defaults.engine)?,
         sampling: sampling(&raw.sampling, &defaults.sampling)?,
         server: server(raw.server, defaults.server, folder)?,
         report: report(&raw.report, &defaults.report)?,
-        models: raw.model.into_iter().map(model).collect::<Result<_, _>>()?,
+        models: raw
+            .model
+            .into_iter()
+            .map(|(name, raw)| model(resolved(name, folder), raw))
+            .collect::<Result<_, _>>()?,
         ensembles,
     })
 }
@@ -65,7 +69,10 @@ fn paths(raw: raw::Paths, folder: &Path) -> Result<Paths, Problem> {
 
 fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Problem> {
     let at_least_one = |key: &str, value: Option<usize>, default| match value {
-        Some(0) => Err(problem(key, "is 0; it must be at least 1")),
+        Some(value) if !(1..=MOST_REQUESTS).contains(&value) => {
+            let reason = format!("is {value}; it must be between 1 and {MOST_REQUESTS}");
+            Err(problem(key, reason))
+        }
         value => Ok(value.unwrap_or(default)),
     };
     Ok(EngineConfig {
@@ -200,7 +207,7 @@ fn report(raw: &raw::Report, defaults: &ReportSettings) -> Result<ReportSettings
     Ok(ReportSettings { retries })
 }
 
-fn model((name, raw): (String, raw::Model)) -> Result<(String, ModelConfig), Problem> {
+fn model(name: String, raw: raw::Model) -> Result<(String, ModelConfig), Problem> {
     let at = format!("model.{name}");
     let quantize = quantize(raw.quantize.as_deref(), &at)?;
     let template_args = args::read(raw.template_args, &at)?;
@@ -208,13 +215,13 @@ fn model((name, raw): (String, raw::Model)) -> Result<(String, ModelConfig), Pro
     Ok((name, ModelConfig { quantize, lazy, idle_unload_seconds, template_args }))
 }
 
-fn ensembles(raw: Vec<raw::Ensemble>) -> Result<Vec<EnsembleConfig>, Problem> {
+fn ensembles(raw: Vec<raw::Ensemble>, folder: &Path) -> Result<Vec<EnsembleConfig>, Problem> {
     if raw.is_empty() {
         return Err(problem("ensemble", "is empty; leave it out for the default ensemble"));
     }
     let numbered = raw.into_iter().enumerate();
     let ensembles = numbered
-        .map(|(index, raw)| ensemble(raw, &format!("ensemble[{index}]")))
+        .map(|(index, raw)| ensemble(raw, &format!("ensemble[{index}]"), folder))
         .collect::<Result<Vec<_>, _>>()?;
     for (index, EnsembleConfig { name, .. }) in ensembles.iter().enumerate() {
         let key = format!("ensemble[{index}].name");
@@ -228,7 +235,7 @@ fn ensembles(raw: Vec<raw::Ensemble>) -> Result<Vec<EnsembleConfig>, Problem> {
     Ok(ensembles)
 }
 
-fn ensemble(raw: raw::Ensemble, at: &str) -> Result<EnsembleConfig, Problem> {
+fn ensemble(raw: raw::Ensemble, at: &str, folder: &Path) -> Result<EnsembleConfig, Problem> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if raw.name.is_empty() || !raw.name.chars().all(is_plain) {
         let reason = format!("is {:?}; use letters, digits, `-`, `_` and `.`", raw.name);
@@ -240,7 +247,7 @@ fn ensemble(raw: raw::Ensemble, at: &str) -> Result<EnsembleConfig, Problem> {
     let mut members = Vec::with_capacity(raw.members.len());
     for (index, raw) in raw.members.into_iter().enumerate() {
         let at = format!("{at}.members[{index}]");
-        let member = member(raw, &at)?;
+        let member = member(raw, &at, folder)?;
         if member.primary && members.iter().any(|earlier: &MemberConfig| earlier.primary) {
             return Err(problem(format!("{at}.role"), "is `primary`, as an earlier member's"));
         }
@@ -257,7 +264,7 @@ fn ensemble(raw: raw::Ensemble, at: &str) -> Result<EnsembleConfig, Problem> {
     Ok(EnsembleConfig { name: raw.name, members, fusion: settings, template_args })
 }
 
-fn member(raw: raw::Member, at: &str) -> Result<MemberConfig, Problem> {
+fn member(raw: raw::Member, at: &str, folder: &Path) -> Result<MemberConfig, Problem> {
     let raw::Member { model, weight, role, temperature, system, template_args } = raw;
     if model.is_empty() {
         return Err(problem(format!("{at}.model"), "is empty"));
@@ -291,6 +298,7 @@ fn member(raw: raw::Member, at: &str) -> Result<MemberConfig, Problem> {
         return Err(problem(format!("{at}.system"), "is empty; leave it out"));
     }
     let template_args = args::read(template_args, at)?;
+    let model = resolved(model, folder);
     Ok(MemberConfig { model, weight, primary, temperature, system, template_args })
 }
 
@@ -350,12 +358,34 @@ fn normalise(members: &mut [MemberConfig], at: &str) -> Result<(), Problem> {
 fn default_model(raw: Option<String>, ensembles: &[EnsembleConfig]) -> Result<String, Problem> {
     let first = || ensembles.first().map(|ensemble| ensemble.name.clone());
     let name = raw.or_else(first).unwrap_or_default();
-    let known = ensembles.iter().any(|ensemble| ensemble.name == name)
+    let known = is_path(&name)
+        || ensembles.iter().any(|ensemble| ensemble.name == name)
         || members(ensembles).any(|member| member.model == name);
     if known {
         Ok(name)
     } else {
-        Err(problem("default", format!("is `{name}`, which is no ensemble here and no member")))
+        {
+            let known: Vec<&str> =
+                ensembles.iter().map(|ensemble| ensemble.name.as_str()).collect();
+            let reason = format!(
+                "is `{name}`, which is no ensemble here and no member of one; there are: {} (ensembles \
+             of one's own take the place of the built-in ones)",
+                known.join(", ")
+            );
+            Err(problem("default", reason))
+        }
+    }
+}
+
+fn is_path(model: &str) -> bool {
+    model.contains(['/', '\\'])
+}
+
+/// A model that is named by its path, which starts at `folder` as all paths do.
+fn resolved(model: String, folder: &Path) -> String {
+    match is_path(&model) {
+        true => folder.join(&model).to_str().map(str::to_owned).unwrap_or(model),
+        false => model,
     }
 }
 

@@ -235,8 +235,8 @@ pub(super) fn ensemble(ensemble: &EnsembleConfig) -> String {
          # \"fixed\", or moved from there by how well each foresees the text: that of the \"prompt\", or\n\
          # what has been written, \"online\".\n\
          weights = \"{weights}\"\n\
-         # How their probabilities become one: mean, power:R with R from 0 to 1, geometric, max or\n\
-         # majority.\n\
+         # How their probabilities become one: mean, power:R with R 0 or from 0.05 to 1,\n\
+         # geometric, max or majority.\n\
          rule = \"{rule}\"\n\
          # For power:R and geometric: a member's probability counts as at least this share of the\n\
          # mean.\n\

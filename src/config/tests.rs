@@ -255,6 +255,8 @@ fn a_value_out_of_range_is_named_with_file_and_key() {
         ("[server]\nhost = \" \"".to_owned(), "server.host"),
         ("[server]\nmax_body_bytes = 0".to_owned(), "server.max_body_bytes"),
         ("[report]\nretries = 10".to_owned(), "report.retries"),
+        ("[engine]\nmax_sequences = 99999999".to_owned(), "engine.max_sequences"),
+        ("[engine]\nqueue = 9223372036854775807".to_owned(), "engine.queue"),
         ("[server]\nmax_requests = 0".to_owned(), "server.max_requests"),
         ("[server]\nmax_requests = 99999999".to_owned(), "server.max_requests"),
         ("[server]\napi_keys_file = \"\"".to_owned(), "server.api_keys_file"),

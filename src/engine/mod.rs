@@ -76,7 +76,7 @@ impl Default for EngineConfig {
 /// run then end with [`GenerateError::Stopped`].
 pub struct Engine {
     models: Vec<(String, Arc<Ensemble>)>,
-    jobs: Option<std_mpsc::SyncSender<Job>>,
+    jobs: Option<std_mpsc::Sender<Job>>,
     /// Requests that wait or run.
     taken: Arc<AtomicUsize>,
     tally: Arc<Tally>,
@@ -99,8 +99,8 @@ impl Engine {
         models: Vec<(String, Arc<Ensemble>)>,
         config: EngineConfig,
     ) -> std::io::Result<Self> {
-        // As many places as can ever be taken: the counter refuses first, so sending never blocks.
-        let (jobs, received) = std_mpsc::sync_channel(config.max_sequences + config.queue);
+        // It holds no more than there are places, which are taken first.
+        let (jobs, received) = std_mpsc::channel();
         let tally = Arc::new(Tally::new(&models));
         let ensembles = models.iter().map(|(_, ensemble)| ensemble.clone()).collect();
         let worker = Worker::new(received, config.clone(), tally.clone(), ensembles);
@@ -123,7 +123,7 @@ impl Engine {
 
     /// How many requests can wait or run.
     fn places(&self) -> usize {
-        self.config.max_sequences + self.config.queue
+        self.config.max_sequences.saturating_add(self.config.queue)
     }
 
     /// Takes one of the places for requests that wait or run.
@@ -204,7 +204,7 @@ impl Generate for Engine {
             _place: place,
         };
         let jobs = self.jobs.as_ref().expect("only drop takes the sender");
-        if jobs.try_send(job).is_err() {
+        if jobs.send(job).is_err() {
             return Err(GenerateError::Stopped);
         }
         Ok(Generation::new(received))

@@ -29,7 +29,7 @@ const LEAST_EXPONENT: f32 = 0.05;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     #[error(
-        "is `{given}`; it must be mean, power:R with R from 0 to 1, geometric, max or majority"
+        "is `{given}`; it must be mean, power:R with R 0 or from 0.05 to 1, geometric, max or majority"
     )]
     Unknown { given: String },
     #[error("has the exponent {given}; it must be 0, or from {LEAST_EXPONENT} to 1")]

@@ -1,7 +1,7 @@
 //! What can go wrong between a manifest and a whole file on disk.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a file is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -231,4 +231,16 @@ fn none_or(names: &[String]) -> String {
 
 fn list(failures: &[(&'static str, StoreError)]) -> String {
     failures.iter().map(|(source, error)| format!("\n  {source}: {error}")).collect()
+}
+
+impl StoreError {
+    /// What is wrong with a manifest, by its file.
+    pub(super) fn in_file(mut self, path: &Path) -> Self {
+        if let Self::ManifestSyntax { manifest, .. } | Self::ManifestField { manifest, .. } =
+            &mut self
+        {
+            *manifest = path.display().to_string();
+        }
+        self
+    }
 }

@@ -244,7 +244,8 @@ fn read_all(built_in: &[(&str, &str)], folder: &Path) -> Result<Vec<Manifest>, S
             continue;
         };
         let text = fs::read_to_string(&path).map_err(cannot("read", &path))?;
-        found.insert(stem.to_owned(), Manifest::parse(&text, stem, folder)?);
+        let manifest = Manifest::parse(&text, stem, folder);
+        found.insert(stem.to_owned(), manifest.map_err(|error| error.in_file(&path))?);
     }
     Ok(found.into_values().collect())
 }

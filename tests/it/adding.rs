@@ -152,3 +152,48 @@ fn a_server_loads_an_added_model_that_is_in_no_ensemble() {
     let error = desk.refusal(&["serve", "--port", "0"]);
     assert!(error.contains("`nobody`") && error.contains("mine"), "{error}");
 }
+
+#[test]
+fn a_model_is_added_though_nobody_reads_what_it_is() {
+    let desk = Desk::new();
+    desk.gguf("tiny.gguf");
+    let mut command = desk.command(&["models", "add", "tiny.gguf"]);
+    let mut adding = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(adding.stdout.take());
+    assert!(adding.wait().unwrap().success());
+    assert!(desk.out(&["models"]).contains("tiny"));
+}
+
+#[test]
+fn what_is_called_wrongly_is_told_with_what_there_is() {
+    let desk = Desk::new();
+    desk.gguf("tiny.gguf");
+    let told = desk.refusal(&["inspect", "a", "--model", "tiny.gguf"]);
+    assert!(told.contains("what lies here is `./tiny.gguf`"), "{told}");
+    desk.out(&["inspect", "a", "--model", "./tiny.gguf"]);
+    let told = desk.refusal(&["inspect", "a", "--model", "./none.gguf"]);
+    assert!(told.contains("there is no file or folder `./none.gguf`"), "{told}");
+    let told = desk.refusal(&["bench", "--quick", "--model", "./tiny.gguf", "--json", "no/x.json"]);
+    assert!(told.contains("there is no folder"), "{told}");
+    let told = desk.refusal(&["bench", "--quick", "--model", "./tiny.gguf", "--gate", "0.5"]);
+    assert!(told.contains("--gate is for ensembles"), "{told}");
+
+    // Paths of a configuration start where it is.
+    fs::create_dir(desk.at("d")).unwrap();
+    fs::copy(desk.at("tiny.gguf"), desk.at("d/own.gguf")).unwrap();
+    let ensemble = |model: &str| {
+        format!("[[ensemble]]\nname = \"one\"\nmembers = [{{ model = \"{model}\" }}]\n")
+    };
+    desk.write("d/c.toml", &ensemble("./own.gguf"));
+    desk.out(&["--config", "d/c.toml", "inspect", "a", "--next"]);
+    desk.write("d/c.toml", &format!("default = \"./own.gguf\"\n{}", ensemble("nope")));
+    desk.out(&["--config", "d/c.toml", "inspect", "a"]);
+    desk.write("d/c.toml", &ensemble("nope"));
+    let told = desk.refusal(&["--config", "d/c.toml", "inspect", "a", "--next"]);
+    assert!(told.contains("the ensemble `one` has `nope`"), "{told}");
+
+    fs::create_dir(desk.at("models")).unwrap();
+    desk.write("models/foreign.toml", "[package]\n");
+    let told = desk.refusal(&["models"]);
+    assert!(told.contains("models/foreign.toml") && told.contains("paths.models"), "{told}");
+}

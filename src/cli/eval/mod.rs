@@ -162,7 +162,7 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let header = plan.header();
     let mut log = Log::open(&folder.join("log.jsonl"), &header)?;
     if !args.dev {
-        writeln!(io::stdout(), "{}", table::detectable(&plan))?;
+        view::print(&(table::detectable(&plan) + "\n"));
     }
     let mut view = View::begin(&plan, log.records().len());
     ask(engine, &plan, &mut log, &mut view)?;

@@ -84,6 +84,6 @@ fn human(time: Duration) -> String {
 }
 
 /// The run goes on if nobody reads its tables: they are in the log.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     drop(io::stdout().write_all(text.as_bytes()));
 }

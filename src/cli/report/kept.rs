@@ -6,14 +6,15 @@ use std::{
     time::SystemTime,
 };
 
+use anyhow::bail;
 use tutti::report::{
-    self, Outcome, Part, compare,
+    Outcome, Part, compare,
     export::Format,
     runs::{Run, Runs, State},
 };
 
 use super::{
-    WHOLE,
+    OUTPUT, WHOLE,
     write::{comparison_code, exit_code},
 };
 
@@ -94,8 +95,14 @@ fn parts(run: &Run, out: &mut impl Write) -> io::Result<()> {
 
 pub(super) fn export(runs: &Runs, args: &ExportArgs) -> anyhow::Result<u8> {
     let format = match (args.format, &args.out) {
+        (Some(format), Some(out)) if out.extension().is_some() && Format::of(out)? != format => {
+            bail!(
+                "{} ends as another format than --format says; leave one of them out",
+                out.display()
+            )
+        }
         (Some(format), _) => format,
-        (None, Some(out)) if out != Path::new("-") => Format::of(out)?,
+        (None, Some(out)) if out != Path::new(OUTPUT) => Format::of(out)?,
         _ if args.compare => Format::Html,
         _ => Format::Md,
     };
@@ -109,13 +116,7 @@ pub(super) fn export(runs: &Runs, args: &ExportArgs) -> anyhow::Result<u8> {
     };
     let default = || format!("{name}.{}", format.extension()).into();
     let out = args.out.clone().unwrap_or_else(default);
-    if out == Path::new("-") {
-        io::stdout().write_all(&document)?;
-    } else {
-        report::check_destination(&out)?;
-        report::write_document(&out, &document)?;
-        writeln!(io::stdout(), "{}", out.display())?;
-    }
+    super::put(&document, &out, false)?;
     Ok(code)
 }
 

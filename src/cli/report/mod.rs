@@ -3,13 +3,23 @@
 mod kept;
 mod write;
 
-use std::process::ExitCode;
+use std::{
+    env,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
 
 use clap::Subcommand;
 use tutti::{
     config::Config,
-    report::runs::{self, Runs},
+    report::{
+        self,
+        runs::{self, Runs},
+    },
 };
+
+use crate::cli;
 
 pub(crate) use kept::ExportArgs;
 pub(crate) use write::{NewArgs, ResumeArgs};
@@ -28,7 +38,7 @@ const TERMINATED: u8 = 143;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "A topic that is the name of a command comes after `--`: tutti report -- list\n\n\
-        Exit codes: 0 the report is whole, 1 there is none, 2 the command line is wrong, \
+        Exit codes: 0 the report is whole, 1 there is none, 2 the command line cannot be read, \
         3 the report has gaps, 130 and 143 a signal ended the run, which can be resumed"
 )]
 pub(crate) struct Args {
@@ -43,25 +53,70 @@ enum Command {
     /// List the reports that are kept, the newest first
     List,
     /// Show what is kept of a report, and how far it is
-    Show { id: String },
+    Show {
+        /// A report's id, or the beginning of it
+        id: String,
+    },
     /// Go on with a report that was interrupted; what is finished is not written again
     Resume(ResumeArgs),
     /// Write a kept report as a document
     Export(ExportArgs),
     /// Forget a report
-    Delete { id: String },
+    Delete {
+        /// A report's id, or the beginning of it
+        id: String,
+    },
 }
 
-pub(super) fn run(config: &Config, args: Args) -> anyhow::Result<ExitCode> {
+/// `file` is the configuration's, if one was named.
+pub(super) fn run(config: &Config, file: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        None => write::new(config, args.new),
+        None => write::new(config, file, args.new),
         Some(Command::List) => kept::list(&runs(config)?),
         Some(Command::Show { id }) => kept::show(&runs(config)?, &id),
-        Some(Command::Resume(args)) => write::resume(config, &runs(config)?, &args),
+        Some(Command::Resume(args)) => write::resume(config, file, &runs(config)?, args),
         Some(Command::Export(args)) => kept::export(&runs(config)?, &args),
         Some(Command::Delete { id }) => Ok(runs(config)?.delete(&id)?).map(|()| WHOLE),
     }
     .map(ExitCode::from)
+}
+
+/// The one topic, which was not meant as a command.
+fn topic(mut words: Vec<String>) -> String {
+    let topic = words.pop().unwrap_or_default();
+    if !words.is_empty() {
+        let whole = [words, vec![topic]].concat().join(" ");
+        cli::refuse(format!(
+            "a topic is one argument, so put it between quotes: tutti report '{whole}'"
+        ));
+    }
+    if Command::has_subcommand(&topic) && !env::args().any(|word| word == "--") {
+        cli::refuse(format!(
+            "`{topic}` is a command, which comes before all options: tutti report {topic}; a topic \
+             that is called so comes after `--`: tutti report -- {topic}"
+        ));
+    }
+    topic
+}
+
+/// Stands for the standard output.
+const OUTPUT: &str = "-";
+
+/// Refuses what a document cannot be written to.
+fn check_place(out: &Path) -> anyhow::Result<()> {
+    if out == Path::new(OUTPUT) { Ok(()) } else { Ok(report::check_destination(out)?) }
+}
+
+/// Writes a document, and unless it was `quiet`, where it is.
+fn put(document: &[u8], out: &Path, quiet: bool) -> anyhow::Result<()> {
+    if out == Path::new(OUTPUT) {
+        return Ok(io::stdout().write_all(document)?);
+    }
+    report::write_document(out, document)?;
+    if !quiet {
+        writeln!(io::stdout(), "{}", out.display())?;
+    }
+    Ok(())
 }
 
 /// The reports that are kept.

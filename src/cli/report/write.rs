@@ -8,13 +8,13 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use indicatif::ProgressDrawTarget;
 use tutti::{
     config::Config,
     engine::Engine,
     report::{
-        self, MAX_SECTIONS, Plan, Report, ReportEvent, ReportRequest,
+        MAX_SECTIONS, Plan, Report, ReportEvent, ReportRequest,
         compare::{self, Compared, Comparison, Happens, Written},
         export::Format,
         progress::Progress,
@@ -24,14 +24,14 @@ use tutti::{
     store::Bars,
 };
 
-use super::{INTERRUPTED, TERMINATED, WHOLE, WITH_GAPS};
+use super::{INTERRUPTED, OUTPUT, TERMINATED, WHOLE, WITH_GAPS};
 use crate::cli::{load, serve};
 
 #[derive(clap::Args)]
 pub(crate) struct NewArgs {
     /// What the report is about, in any language
     #[arg(required = true)]
-    topic: Option<String>,
+    topic: Vec<String>,
     #[command(flatten)]
     output: Output,
     #[arg(long, value_name = "N", help = format!("Exactly so many sections, 1 to {MAX_SECTIONS} [default: the planner chooses]"))]
@@ -70,9 +70,9 @@ pub(crate) struct ResumeArgs {
 
 #[derive(clap::Args)]
 struct Output {
-    /// The document to write, as .md, .html, .json, .docx or .pdf (a comparison: .html or .json);
-    /// one that is there is replaced when the new one is complete [default: report.md,
-    /// comparison.html]
+    /// The document to write, as .md, .html, .json, .docx or .pdf (a comparison: .html or .json),
+    /// or - for the standard output; one that is there is replaced when the new one is complete
+    /// [default: report.md, comparison.html]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Do not show how the report comes along
@@ -81,11 +81,15 @@ struct Output {
     /// Print every event as a line of JSON instead
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
+    /// The configuration's file, to be named again where the run goes on.
+    #[arg(skip)]
+    config: Option<PathBuf>,
 }
 
-pub(super) fn new(config: &Config, args: NewArgs) -> anyhow::Result<u8> {
+pub(super) fn new(config: &Config, file: Option<&Path>, mut args: NewArgs) -> anyhow::Result<u8> {
+    args.output.config = file.map(Path::to_owned);
     let request = ReportRequest {
-        topic: args.topic.unwrap_or_default(),
+        topic: super::topic(args.topic),
         model: args.model.unwrap_or_else(|| config.default_model.clone()),
         sections: args.sections,
         plan: args.plan.as_deref().map(read_plan).transpose()?,
@@ -116,7 +120,13 @@ pub(super) fn new(config: &Config, args: NewArgs) -> anyhow::Result<u8> {
     }
 }
 
-pub(super) fn resume(config: &Config, runs: &Runs, args: &ResumeArgs) -> anyhow::Result<u8> {
+pub(super) fn resume(
+    config: &Config,
+    file: Option<&Path>,
+    runs: &Runs,
+    mut args: ResumeArgs,
+) -> anyhow::Result<u8> {
+    args.output.config = file.map(Path::to_owned);
     let run = runs.load(&args.id)?.summary;
     let is_compared = run.comparison.as_ref() == Some(&run.id);
     args.output.check(is_compared)?;
@@ -142,7 +152,7 @@ fn write(session: Session, engine: Engine, output: &Output) -> anyhow::Result<u8
     let ended = until_signal(session.write(Arc::new(engine), &mut listener))?;
     let report = match ended {
         Ok(report) => report,
-        Err(signal) => return interrupted(&id, signal),
+        Err(signal) => return Ok(output.interrupted(&id, signal)),
     };
     output.write(&output.format(false)?.document(&report)?, false)?;
     Ok(exit_code(&report))
@@ -166,7 +176,7 @@ fn compare(runs: &Runs, id: &str, engine: Engine, output: &Output) -> anyhow::Re
     let work = compare::compare(Arc::new(engine), runs, id, &mut listener);
     let comparison = match until_signal(work)? {
         Ok(comparison) => comparison,
-        Err(signal) => return interrupted(id, signal),
+        Err(signal) => return Ok(output.interrupted(id, signal)),
     };
     output.write(&output.format(true)?.comparison(&comparison)?, true)?;
     Ok(comparison_code(&comparison))
@@ -188,12 +198,10 @@ fn plan(session: Session, engine: Engine, output: &Output) -> anyhow::Result<u8>
     match until_signal(session.plan(Arc::new(engine), &mut listener))? {
         Ok(planned) => {
             writeln!(io::stdout(), "{}", planned.plan.to_json())?;
-            tell(&format!(
-                "go on with `tutti report resume {id}`, or edit the plan and use --plan"
-            ));
+            tell(&format!("go on with `{}`, or edit the plan and use --plan", output.again(&id)));
             Ok(WHOLE)
         }
-        Err(signal) => interrupted(&id, signal),
+        Err(signal) => Ok(output.interrupted(&id, signal)),
     }
 }
 
@@ -213,11 +221,6 @@ fn until_signal<T, E: std::error::Error + Send + Sync + 'static>(
     })
 }
 
-fn interrupted(id: &str, code: u8) -> anyhow::Result<u8> {
-    tell(&format!("interrupted; `tutti report resume {id}` goes on with it"));
-    Ok(code)
-}
-
 pub(super) fn exit_code(report: &Report) -> u8 {
     if report.parts().any(|part| part.gap().is_some()) { WITH_GAPS } else { WHOLE }
 }
@@ -234,7 +237,36 @@ pub(super) fn comparison_code(comparison: &Comparison) -> u8 {
 impl Output {
     fn check(&self, is_comparison: bool) -> anyhow::Result<()> {
         self.format(is_comparison)?.check()?;
-        Ok(report::check_destination(self.file(is_comparison))?)
+        if self.json && self.out.as_deref() == Some(Path::new(OUTPUT)) {
+            bail!("--json writes events to the standard output; name another file with --out");
+        }
+        super::check_place(self.file(is_comparison))
+    }
+
+    /// What to type so that a run goes on to the same document.
+    fn again(&self, id: &str) -> String {
+        let word = |path: &Path| {
+            let text = path.display().to_string();
+            let is_plain = |c: char| c.is_alphanumeric() || "-_./".contains(c);
+            match text.chars().all(is_plain) {
+                true => text,
+                false => format!("'{}'", text.replace('\'', r"'\''")),
+            }
+        };
+        let mut command = "tutti".to_owned();
+        if let Some(config) = &self.config {
+            command += &format!(" --config {}", word(config));
+        }
+        command += &format!(" report resume {id}");
+        if let Some(out) = &self.out {
+            command += &format!(" --out {}", word(out));
+        }
+        command
+    }
+
+    fn interrupted(&self, id: &str, code: u8) -> u8 {
+        tell(&format!("interrupted; `{}` goes on with it", self.again(id)));
+        code
     }
 
     fn file(&self, is_comparison: bool) -> &Path {
@@ -243,7 +275,11 @@ impl Output {
     }
 
     fn format(&self, is_comparison: bool) -> anyhow::Result<Format> {
-        let format = Format::of(self.file(is_comparison))?;
+        let file = self.file(is_comparison);
+        let format = match is_comparison {
+            true if file == Path::new(OUTPUT) => Format::Html,
+            _ => Format::of(file)?,
+        };
         if is_comparison {
             format.check_comparison()?;
         }
@@ -251,12 +287,7 @@ impl Output {
     }
 
     fn write(&self, document: &[u8], is_comparison: bool) -> anyhow::Result<()> {
-        let file = self.file(is_comparison);
-        report::write_document(file, document)?;
-        if !self.json {
-            writeln!(io::stdout(), "{}", file.display())?;
-        }
-        Ok(())
+        super::put(document, self.file(is_comparison), self.json)
     }
 
     fn view(&self, id: &str) -> View {

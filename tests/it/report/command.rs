@@ -34,6 +34,14 @@ fn a_wrong_command_line_is_2_and_a_report_that_cannot_be_is_1() {
     for wrong in [&[][..], &["a", "b"], &["a", "--plan-only", "--json"], &["list", "--seed", "1"]] {
         assert_eq!(desk.refusal(wrong).0, 2, "{wrong:?}");
     }
+    for (wrong, told) in [
+        (&["Create", "a", "report"][..], "tutti report 'Create a report'"),
+        (&["resum", "8edaa1c1"], "between quotes"),
+        (&["--seed", "1", "list"], "tutti report -- list"),
+    ] {
+        let (code, error) = desk.refusal(wrong);
+        assert!(code == 2 && error.contains(told), "{error}");
+    }
     let long = "x".repeat(50_000);
     for (refused, why) in [
         (&[" "][..], "the topic is empty"),
@@ -41,6 +49,7 @@ fn a_wrong_command_line_is_2_and_a_report_that_cannot_be_is_1() {
         (&["a", "--sections", "99"], "ask for 1 to 12"),
         (&["a", "--out", "a.exe"], "`exe` is no format"),
         (&["a", "--out", "no/where.md"], "there is no folder"),
+        (&["a", "--out", "-", "--json"], "standard output"),
         (&["a", "--plan", "none.json"], "cannot read none.json"),
         (&["show", "abc"], "there is no run `abc`"),
         (&["resume", "abc"], "there is no run `abc`"),
@@ -131,6 +140,18 @@ mod printing {
     const CHROMIUM: &str = "[ \"$1\" = --version ] && exit
 for a; do case $a in --print-to-pdf=*) pdf=${a#*=};; --*) ;; *) page=$a;; esac; done
 printf '%%PDF-' >$pdf; while read -r line; do echo \"$line\"; done <$page >>$pdf";
+
+    #[tokio::test]
+    async fn a_kept_report_goes_to_the_output_or_to_a_file_of_its_format() {
+        let desk = Desk::new();
+        let id = desk.finished().await;
+        let output = desk.run(&["export", &id, "--out", "-"]);
+        assert!(String::from_utf8(output.stdout).unwrap().contains("# Scaling Laws"));
+        assert!(!desk.0.path().join("-").exists());
+        let (code, told) = desk.refusal(&["export", &id, "--format", "html", "--out", "x.md"]);
+        assert!(code == 1 && told.contains("another format"), "{told}");
+        assert!(desk.run(&["export", &id, "--format", "html", "--out", "x"]).status.success());
+    }
 
     #[tokio::test]
     async fn a_pdf_is_the_page_as_the_first_printer_prints_it() {
