@@ -356,25 +356,18 @@ fn normalise(members: &mut [MemberConfig], at: &str) -> Result<(), Problem> {
 }
 
 fn default_model(raw: Option<String>, ensembles: &[EnsembleConfig]) -> Result<String, Problem> {
-    let first = || ensembles.first().map(|ensemble| ensemble.name.clone());
-    let name = raw.or_else(first).unwrap_or_default();
-    let known = is_path(&name)
-        || ensembles.iter().any(|ensemble| ensemble.name == name)
-        || members(ensembles).any(|member| member.model == name);
-    if known {
-        Ok(name)
-    } else {
-        {
-            let known: Vec<&str> =
-                ensembles.iter().map(|ensemble| ensemble.name.as_str()).collect();
-            let reason = format!(
-                "is `{name}`, which is no ensemble here and no member of one; there are: {} (ensembles \
-             of one's own take the place of the built-in ones)",
-                known.join(", ")
-            );
-            Err(problem("default", reason))
-        }
+    let names = || ensembles.iter().map(|ensemble| ensemble.name.as_str());
+    let name = raw.or_else(|| names().next().map(str::to_owned)).unwrap_or_default();
+    let is_member = || members(ensembles).any(|member| member.model == name);
+    if is_path(&name) || names().any(|known| known == name) || is_member() {
+        return Ok(name);
     }
+    let reason = format!(
+        "is `{name}`, which is no ensemble here and no member of one; there are: {} (ensembles of \
+         one's own take the place of the built-in ones)",
+        names().collect::<Vec<_>>().join(", ")
+    );
+    Err(problem("default", reason))
 }
 
 fn is_path(model: &str) -> bool {
