@@ -3,14 +3,12 @@
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::bail;
 use tutti::{
     bench::{self, Load, Machine, Plan},
-    config::Config,
-    ensemble::Ensemble,
+    config::{Config, EnsembleConfig},
     report,
     store::{Bars, Progress},
 };
@@ -39,6 +37,13 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let to_output = args.json.as_deref() == Some(Path::new("-"));
     let file = args.json.as_deref().filter(|_| !to_output);
     file.map(report::check_destination).transpose()?;
+    let asked = if names.is_empty() { vec![config.default_model.as_str()] } else { names.clone() };
+    let is_asked = |ensemble: &&EnsembleConfig| asked.contains(&ensemble.name.as_str());
+    let has_several =
+        config.ensembles.iter().filter(is_asked).any(|ensemble| ensemble.members.len() > 1);
+    if !args.gate.is_empty() && !has_several {
+        bail!("--gate is for ensembles, and none is measured");
+    }
     let loaded = load::ensembles(config, &names, &bars)?;
     let plan = Plan {
         prefill_chunk: config.engine.prefill_chunk,
@@ -46,10 +51,6 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         sampling: config.sampling.clone(),
         ..if args.quick { Plan::quick() } else { Plan::full() }
     };
-    let is_alone = |(_, ensemble): &(String, Arc<Ensemble>)| ensemble.members().len() < 2;
-    if !args.gate.is_empty() && loaded.ensembles.iter().all(is_alone) {
-        bail!("--gate is for ensembles, and none is measured");
-    }
     let machine = Machine::here(load::threads(config)?.get());
     let bar = bars.bar();
     let mut figures = bench::run(machine, &loaded.ensembles, &plan, &|text| bar.note(text))?;

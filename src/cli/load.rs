@@ -183,8 +183,13 @@ fn fetch(
             let idle = own.and_then(|own| own.idle_unload_seconds);
             let idle = u64::from(idle.unwrap_or(all.idle_unload_seconds));
             let wanted = Wanted {
-                path: path(model, files, progress)
-                    .with_context(|| format!("the ensemble `{}` has `{model}`", ensemble.name))?,
+                path: match path(model, files, progress) {
+                    Err(error) if ensemble.name != *model => {
+                        let of = format!("the ensemble `{}` has `{model}`", ensemble.name);
+                        return Err(error.context(of));
+                    }
+                    found => found?,
+                },
                 quantize: own.and_then(|own| own.quantize).unwrap_or(all.quantize),
                 lazy: own.and_then(|own| own.lazy).unwrap_or(all.lazy),
                 idle_unload: (idle > 0).then(|| Duration::from_secs(idle)),

@@ -100,19 +100,41 @@ enum VocabAction {
     },
 }
 
+impl Cli {
+    /// What was typed before the command, to be typed again.
+    fn program(&self) -> String {
+        let mut program = "tutti".to_owned();
+        if let Some(config) = &self.config {
+            program += &format!(" --config {}", quoted(&config.display().to_string()));
+        }
+        if let Some(quantize) = self.quantize {
+            program += &format!(" --quantize {quantize}");
+        }
+        program
+    }
+}
+
+/// One word of a command line.
+fn quoted(word: &str) -> String {
+    match word.chars().all(|c| c.is_alphanumeric() || "-_./".contains(c)) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// Refuses a command line that `clap` could read, as it would itself.
 fn refuse(reason: String) -> ! {
     Cli::command().error(ErrorKind::ValueValidation, reason).exit()
 }
 
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let file = cli.config.as_deref();
-    let mut config = Config::load(file, &|name| std::env::var(name).ok())?;
+    let program = cli.program();
+    let mut config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
     if let Some(quantize) = cli.quantize {
         config.quantize_all(quantize);
     }
     match cli.command {
-        Command::Report(args) => return report::run(&config, file, args),
+        Command::Report(args) => return report::run(&config, program, args),
         Command::Serve(args) => serve::run(&config, &args),
         Command::Models { action } => models(&config, action),
         Command::Bench(args) => bench::run(&config, &args),

@@ -13,8 +13,8 @@ use crate::{
     sampling::SamplingParams,
 };
 
-/// Each may hold a body of the largest size.
-const MOST_REQUESTS: usize = 1 << 20;
+/// Of requests, each of which may hold a body of the largest size, of places and of tokens.
+const MOST: usize = 1 << 20;
 
 /// A key and what is wrong with its value.
 pub(super) struct Problem {
@@ -69,8 +69,8 @@ fn paths(raw: raw::Paths, folder: &Path) -> Result<Paths, Problem> {
 
 fn engine(raw: &raw::Engine, defaults: &EngineConfig) -> Result<EngineConfig, Problem> {
     let at_least_one = |key: &str, value: Option<usize>, default| match value {
-        Some(value) if !(1..=MOST_REQUESTS).contains(&value) => {
-            let reason = format!("is {value}; it must be between 1 and {MOST_REQUESTS}");
+        Some(value) if !(1..=MOST).contains(&value) => {
+            let reason = format!("is {value}; it must be between 1 and {MOST}");
             Err(problem(key, reason))
         }
         value => Ok(value.unwrap_or(default)),
@@ -163,8 +163,8 @@ fn server(
         return Err(problem("server.max_body_bytes", "is 0, which would refuse every request"));
     }
     let max_requests = raw.max_requests.unwrap_or(defaults.max_requests);
-    if !(1..=MOST_REQUESTS).contains(&max_requests) {
-        let reason = format!("is {max_requests}; it must be between 1 and {MOST_REQUESTS}");
+    if !(1..=MOST).contains(&max_requests) {
+        let reason = format!("is {max_requests}; it must be between 1 and {MOST}");
         return Err(problem("server.max_requests", reason));
     }
     if raw.api_keys_file.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {

@@ -64,7 +64,7 @@ pub struct ModelCard {
     pub name: String,
     /// The members' names, in order; a single model has itself.
     pub members: Vec<String>,
-    /// Their weights, the rule and the gate, in one line.
+    /// How they are fused and what they are set to, in one line.
     pub fusion: String,
     /// The smallest of the members' context lengths, in tokens.
     pub context_length: usize,

@@ -44,7 +44,7 @@ struct Running {
     started: bool,
     /// Since when its reader leaves no room for what a step sends.
     unread_since: Option<Instant>,
-    /// False once a step failed: the caches may be half written.
+    /// False once it failed: after a step did, the caches may be half written.
     sound: bool,
 }
 
@@ -171,18 +171,24 @@ impl Worker {
         }));
     }
 
-    /// Where others wait, those whose readers have read nothing for long lose their places.
+    /// Ends texts whose readers have read nothing for long, if others can only so get a place: no
+    /// more than these need, and first those that have waited longest for their reader.
     fn give_up_unread(&mut self) {
-        let patience = self.config.patience;
         for running in &mut self.running {
-            if running.can_send() {
-                running.unread_since = None;
-            } else if running.unread_since.get_or_insert_with(Instant::now).elapsed() >= patience
-                && !self.queue.is_empty()
-            {
-                tracing::warn!("a text that nobody reads is ended for those who wait");
-                running.fail(GenerateError::Unread { seconds: patience.as_secs() });
-            }
+            let paused = (!running.can_send()).then(Instant::now);
+            running.unread_since = paused.map(|now| running.unread_since.unwrap_or(now));
+        }
+        let ready = self.queue.iter().filter(|job| job.ensemble.is_ready(&job.sequence)).count();
+        let free = self.config.max_sequences.saturating_sub(self.running.len());
+        let patience = self.config.patience;
+        let is_unread = |running: &&mut Running| {
+            running.unread_since.is_some_and(|since| since.elapsed() >= patience)
+        };
+        let mut unread: Vec<&mut Running> = self.running.iter_mut().filter(is_unread).collect();
+        unread.sort_by_key(|running| running.unread_since);
+        for running in unread.into_iter().take(ready.saturating_sub(free)) {
+            tracing::warn!("a text that nobody reads is ended for one who waits");
+            running.fail(GenerateError::Unread { seconds: patience.as_secs() });
         }
         self.retire();
     }

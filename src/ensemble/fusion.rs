@@ -3,6 +3,8 @@
 
 use std::{fmt, str::FromStr};
 
+use sha2::{Digest, Sha256};
+
 use super::{Ensemble, Member, Weighting};
 
 /// How the members' probabilities of a piece become one. The exact definitions are in
@@ -259,7 +261,12 @@ impl Member {
         if self.temperature != 1.0 {
             set.push(format!("temperature {}", self.temperature));
         }
-        set.extend(self.system.as_ref().map(|system| format!("system {system:?}")));
+        // Only whether it is the same: what an operator tells a member is not everybody's business.
+        set.extend(self.system.as_ref().map(|system| {
+            let digest: String =
+                Sha256::digest(system).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+            format!("system #{digest}")
+        }));
         set.extend(self.template_args.iter().map(|(name, value)| format!("{name} {value}")));
         match set.is_empty() {
             true => self.name.clone(),

@@ -360,14 +360,14 @@ impl Sequence {
     /// If that is more than one of them can hold.
     fn look_ahead(&mut self, ensemble: &Ensemble) -> Result<(), StartError> {
         let unread = self.choosing.unread.make_contiguous();
-        let [before @ .., _] = unread else { return Ok(()) };
-        for member in self.fusion.active() {
-            let state = &mut self.states[member];
+        let [before @ .., last] = unread else { return Ok(()) };
+        for index in self.fusion.active() {
+            let (state, member) = (&mut self.states[index], &ensemble.members()[index]);
             let mut text = state.text.clone();
-            ensemble.extend(member, &mut text, before, self.as_tokens);
+            ensemble.extend(index, &mut text, before, self.as_tokens);
             let path = [&state.target[..state.prompt], text.tokens()].concat();
-            let member = &ensemble.members()[member];
-            check(member, path.len() + 1)?;
+            ensemble.extend(index, &mut text, &[*last], self.as_tokens);
+            check(member, state.prompt + text.tokens().len())?;
             if !before.is_empty() {
                 state.ahead = Some(Ahead::new(path, member.model.new_cache()));
             }

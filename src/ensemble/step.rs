@@ -133,11 +133,11 @@ impl Ensemble {
             if !wanted[index] {
                 continue;
             }
-            // Such a row would fail the call for all. A text ends before; the beginning of a prompt
-            // that is scored may have more tokens than the whole.
-            let (capacity, wanted) = (model.context_length(), sequence.states[member].target.len());
-            if wanted > capacity {
-                let full = Failure::Model(ModelError::ContextFull { capacity, wanted });
+            let (capacity, length) = (model.context_length(), sequence.states[member].target.len());
+            if length > capacity {
+                // Its row would fail the call for all. A text ends before; but the beginning of a
+                // prompt that is scored may have more tokens than the whole.
+                let full = Failure::Model(ModelError::ContextFull { capacity, wanted: length });
                 sequence.lose(member, &self.members[member], &full);
                 continue;
             }

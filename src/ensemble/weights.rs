@@ -107,9 +107,11 @@ impl Scores {
         self.range.start
     }
 
-    /// Tokens from this one on are others now.
+    /// Tokens from this one on are others now. Of a prompt the bits stay what they were.
     pub(super) fn forget(&mut self, token: usize) {
-        self.bits.truncate(token.saturating_sub(self.range.start));
+        if self.range.end == usize::MAX {
+            self.bits.truncate(token.saturating_sub(self.range.start));
+        }
     }
 
     /// What token number `token` cost, if that is the next that is asked for.

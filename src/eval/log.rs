@@ -1,11 +1,11 @@
-//! The log of a run: a line of JSON for what was planned, then one for each sample that a system
-//! has finished. Everything that is told of a run is made from it.
+//! The log of a run: a line of JSON for what was planned, then one for each answer of a system to a
+//! sample. Everything that is told of a run is made from it.
 //!
 //! Knows files and lines; what figures mean is not its business. A line is written whole, so of a
 //! run that was killed at most the last line is cut, and that is taken away when it goes on.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -38,7 +38,7 @@ pub struct Header {
 pub struct SystemHeader {
     pub name: String,
     pub role: Role,
-    /// The members that take part, the weights, the rule and the gate, in one line.
+    /// How it is fused and what its members are set to, in one line.
     pub fusion: String,
     /// The members that take part; the first decides where a gate lets it.
     pub members: Vec<String>,
@@ -74,7 +74,7 @@ pub struct ModelHeader {
     pub weight_bytes: u64,
 }
 
-/// A sample that a system has finished.
+/// A sample that a system was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub task: String,
@@ -92,7 +92,7 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gated: Option<usize>,
     /// Since the system's sample that finished before, so that all of a task add up to the time
-    /// that it took.
+    /// that it took, less what failed and was asked again.
     pub seconds: f64,
     pub detail: Value,
     /// Why it has no scores.
@@ -127,9 +127,11 @@ pub struct Log {
     file: File,
     path: PathBuf,
     records: Records,
+    /// What has failed before and was not asked again yet.
+    failed: HashSet<Key>,
 }
 
-/// One record for each sample that a system has answered: its last, for what failed is tried again.
+/// One record for each sample that a system was asked: its last, for what failed is asked again.
 #[derive(Default)]
 struct Records {
     all: Vec<Record>,
@@ -205,18 +207,23 @@ impl Log {
             file.set_len(whole as u64).map_err(io("cut the unfinished last line of"))?;
             file.seek(SeekFrom::End(0)).map_err(io("read"))?;
         }
-        let mut log = Self { file, path: path.to_owned(), records };
+        let failed = records.all.iter().filter(|record| record.error.is_some()).map(key).collect();
+        let mut log = Self { file, path: path.to_owned(), records, failed };
         if !is_begun {
             log.write(&Line::Run(Box::new(header.clone())))?;
         }
         Ok(log)
     }
 
-    /// Whether a sample was answered; one that failed may be again.
+    /// Whether a sample is not to be asked again: what failed is, once each time the run goes on.
     pub fn is_finished(&self, task: &str, system: &str, sample: &str) -> bool {
         let key = (task.to_owned(), system.to_owned(), sample.to_owned());
-        let place = self.records.places.get(&key);
-        place.is_some_and(|&place| self.records.all[place].error.is_none())
+        self.records.places.contains_key(&key) && !self.failed.contains(&key)
+    }
+
+    /// How many samples are finished, of all systems.
+    pub fn finished(&self) -> usize {
+        self.records.all.len() - self.failed.len()
     }
 
     /// In the order they were first asked in.
@@ -228,6 +235,7 @@ impl Log {
         let line = Line::Sample(Box::new(record));
         self.write(&line)?;
         if let Line::Sample(record) = line {
+            self.failed.remove(&key(&record));
             self.records.keep(*record);
         }
         Ok(())
@@ -246,8 +254,7 @@ impl Log {
 
 impl Records {
     fn keep(&mut self, record: Record) {
-        let key = (record.task.clone(), record.system.clone(), record.sample.clone());
-        match self.places.entry(key) {
+        match self.places.entry(key(&record)) {
             Entry::Occupied(place) => self.all[*place.get()] = record,
             Entry::Vacant(place) => {
                 place.insert(self.all.len());
@@ -255,6 +262,10 @@ impl Records {
             }
         }
     }
+}
+
+fn key(record: &Record) -> Key {
+    (record.task.clone(), record.system.clone(), record.sample.clone())
 }
 
 /// A log as it lies on the disk, finished or not.
@@ -322,8 +333,13 @@ impl Header {
         if let Some((ours, theirs)) =
             self.systems.iter().zip(&other.systems).find(|(ours, theirs)| ours != theirs)
         {
-            let SystemHeader { name, fusion, .. } = ours;
-            return Some(format!("its {name} is `{fusion}`, not `{}`", theirs.fusion));
+            let SystemHeader { name, fusion, members, .. } = ours;
+            return Some(if *fusion == theirs.fusion {
+                let theirs = theirs.members.join(", ");
+                format!("the order of its {name} is {}, not {theirs}", members.join(", "))
+            } else {
+                format!("its {name} is `{fusion}`, not `{}`", theirs.fusion)
+            });
         }
         for (ours, theirs) in self.tasks.iter().zip(&other.tasks) {
             if ours != theirs {
@@ -338,7 +354,8 @@ impl Header {
         if self.models != other.models {
             return Some("its models' files are others".to_owned());
         }
-        Some(format!("it computes on {}", self.device))
+        let device = if self.device.is_empty() { "an unknown device" } else { &self.device };
+        Some(format!("it computes on {device}"))
     }
 }
 
@@ -423,8 +440,9 @@ mod tests {
         let mut log = Log::open(&path, &header(1)).unwrap();
         assert_eq!(log.records(), [failed, record("two")]);
         assert!(!log.is_finished("t", "s", "one") && log.is_finished("t", "s", "two"));
+        assert_eq!(log.finished(), 1);
         log.add(record("one")).unwrap();
-        assert!(log.is_finished("t", "s", "one"));
+        assert!(log.is_finished("t", "s", "one") && log.finished() == 2);
         assert_eq!(read(&path).unwrap().1, [record("one"), record("two")]);
     }
 

@@ -198,7 +198,7 @@ impl Run<'_> {
                 return Err(RunError::System { system, task, cause: cause.clone() });
             }
             self.log.add(record(task, system, sample, (answer, seconds)))?;
-            let (done, total, left) = (self.log.records().len(), self.plan.answers(), self.left());
+            let (done, total, left) = (self.log.finished(), self.plan.answers(), self.left());
             (self.observer)(Event::Answered { done, total, left });
         }
         Ok(())

@@ -359,17 +359,23 @@ pub fn checks(header: &Header, records: &[Record]) -> Vec<Check> {
                 .iter()
                 .filter(|record| record.task == task.name && record.system == copies.name)
                 .collect();
-            let original = |record: &&&Record| {
-                records.iter().any(|other| {
+            // That an answer failed is told elsewhere.
+            let is_same = |record: &&&Record| {
+                let original = records.iter().find(|other| {
                     other.task == record.task
                         && Some(&other.system) == copies.members.first()
                         && other.sample == record.sample
-                        && (&other.output, &other.scores, &other.error)
-                            == (&record.output, &record.scores, &record.error)
-                })
+                });
+                let has_failed = |record: &Record| record.error.is_some();
+                has_failed(record)
+                    || original.is_some_and(|original| {
+                        has_failed(original)
+                            || (&original.output, &original.scores)
+                                == (&record.output, &record.scores)
+                    })
             };
             if !said.is_empty() {
-                let different = said.iter().filter(|record| !original(record));
+                let different = said.iter().filter(|record| !is_same(record));
                 checks.push(Check {
                     task: task.name.clone(),
                     copies: copies.name.clone(),

@@ -68,7 +68,8 @@ pub(super) async fn admit(
              and `engine.queue` of its configuration), so send them in parts",
             requests.len()
         );
-        return Err(ApiError::invalid("n", reason));
+        let is_one = requests.windows(2).all(|two| two[0].prompt == two[1].prompt);
+        return Err(ApiError::invalid(if is_one { "n" } else { names.prompt }, reason));
     }
     if app.config.log_prompts {
         for GenerateRequest { model, prompt, .. } in &requests {

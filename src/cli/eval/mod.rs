@@ -164,16 +164,12 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     if !args.dev {
         view::print(&(table::detectable(&plan) + "\n"));
     }
-    let mut view = View::begin(&plan, log.records().len());
+    let mut view = View::begin(&plan, log.finished());
     ask(engine, &plan, &mut log, &mut view)?;
     drop(view);
     let judged = judged::ask(args, &folder, (&header, log.records()));
     tell(&folder, &header, log.records())?;
-    judged?;
-    if summary::checks(&header, log.records()).iter().any(|check| !check.different.is_empty()) {
-        bail!("copies of a member are not that member (see the table): no figure can be trusted");
-    }
-    Ok(())
+    judged
 }
 
 fn ask(
@@ -199,7 +195,11 @@ fn tell(folder: &Path, header: &Header, records: &[Record]) -> anyhow::Result<()
         write(&name, &picture)?;
     }
     writeln!(io::stdout(), "\n{text}")?;
-    Ok(writeln!(io::stdout(), "{}", folder.join("table.md").display())?)
+    writeln!(io::stdout(), "{}", folder.join("table.md").display())?;
+    if summary::checks(header, records).iter().any(|check| !check.different.is_empty()) {
+        bail!("copies of a member are not that member (see the table): no figure can be trusted");
+    }
+    Ok(())
 }
 
 fn tasks_help() -> String {

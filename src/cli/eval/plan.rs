@@ -211,7 +211,8 @@ pub(super) fn engine(config: &Config, loaded: load::Loaded) -> anyhow::Result<En
         ensembles.push((copies_of(&alone.name), Arc::new(two)));
         ensembles.push((alone.name.clone(), Arc::new(Ensemble::new(vec![alone]))));
     }
-    // More are asked than run, so that all places are taken at any time.
+    // More are asked than run, so that all places are taken at any time; and the place of one that
+    // has ended is free a moment after its last event.
     let queue = config.engine.queue.max(2 * at_once(config));
     load::start(&EngineConfig { queue, ..config.engine.clone() }, ensembles)
 }

@@ -40,6 +40,7 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     set.members.retain(|member| member.weight > 0.0);
     let tasks = plan::tasks(config, args, name, &bars)?;
     let tasks = tasks.into_iter().map(masses).collect::<anyhow::Result<_>>()?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let loaded = load::ensembles(config, &[name], &bars)?;
     let models = plan::models(config, name, &loaded, &bars)?;
     let engine = Arc::new(plan::engine(config, loaded)?);
@@ -53,9 +54,8 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         device: plan::device(config),
         at_once: plan::at_once(config),
     };
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut log = Log::open(&folder.join("log.jsonl"), &plan.header())?;
-    let mut view = View::begin(&plan, log.records().len());
+    let mut view = View::begin(&plan, log.finished());
     ask(engine, &plan, &mut log, &mut view)?;
     drop(view);
     let weights: Vec<f64> = set.members.iter().map(|member| member.weight).collect();

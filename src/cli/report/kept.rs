@@ -95,7 +95,9 @@ fn parts(run: &Run, out: &mut impl Write) -> io::Result<()> {
 
 pub(super) fn export(runs: &Runs, args: &ExportArgs) -> anyhow::Result<u8> {
     let format = match (args.format, &args.out) {
-        (Some(format), Some(out)) if out.extension().is_some() && Format::of(out)? != format => {
+        (Some(format), Some(out))
+            if out.extension().is_some() && Format::of(out).is_ok_and(|of| of != format) =>
+        {
             bail!(
                 "{} ends as another format than --format says; leave one of them out",
                 out.display()
@@ -116,7 +118,8 @@ pub(super) fn export(runs: &Runs, args: &ExportArgs) -> anyhow::Result<u8> {
     };
     let default = || format!("{name}.{}", format.extension()).into();
     let out = args.out.clone().unwrap_or_else(default);
-    super::put(&document, &out, false)?;
+    super::put(&document, &out)?;
+    super::tell_place(&out)?;
     Ok(code)
 }
 

@@ -68,13 +68,13 @@ enum Command {
     },
 }
 
-/// `file` is the configuration's, if one was named.
-pub(super) fn run(config: &Config, file: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {
+/// `program` is what was typed before the command, for what to type next.
+pub(super) fn run(config: &Config, program: String, args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        None => write::new(config, file, args.new),
+        None => write::new(config, program, args.new),
         Some(Command::List) => kept::list(&runs(config)?),
         Some(Command::Show { id }) => kept::show(&runs(config)?, &id),
-        Some(Command::Resume(args)) => write::resume(config, file, &runs(config)?, args),
+        Some(Command::Resume(args)) => write::resume(config, program, &runs(config)?, args),
         Some(Command::Export(args)) => kept::export(&runs(config)?, &args),
         Some(Command::Delete { id }) => Ok(runs(config)?.delete(&id)?).map(|()| WHOLE),
     }
@@ -87,7 +87,8 @@ fn topic(mut words: Vec<String>) -> String {
     if !words.is_empty() {
         let whole = [words, vec![topic]].concat().join(" ");
         cli::refuse(format!(
-            "a topic is one argument, so put it between quotes: tutti report '{whole}'"
+            "a topic is one argument, so put it between quotes: tutti report {}",
+            cli::quoted(&whole)
         ));
     }
     if Command::has_subcommand(&topic) && !env::args().any(|word| word == "--") {
@@ -107,16 +108,16 @@ fn check_place(out: &Path) -> anyhow::Result<()> {
     if out == Path::new(OUTPUT) { Ok(()) } else { Ok(report::check_destination(out)?) }
 }
 
-/// Writes a document, and unless it was `quiet`, where it is.
-fn put(document: &[u8], out: &Path, quiet: bool) -> anyhow::Result<()> {
+fn put(document: &[u8], out: &Path) -> anyhow::Result<()> {
     if out == Path::new(OUTPUT) {
         return Ok(io::stdout().write_all(document)?);
     }
-    report::write_document(out, document)?;
-    if !quiet {
-        writeln!(io::stdout(), "{}", out.display())?;
-    }
-    Ok(())
+    Ok(report::write_document(out, document)?)
+}
+
+/// Where a document is.
+fn tell_place(out: &Path) -> io::Result<()> {
+    if out == Path::new(OUTPUT) { Ok(()) } else { writeln!(io::stdout(), "{}", out.display()) }
 }
 
 /// The reports that are kept.

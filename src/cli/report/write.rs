@@ -25,7 +25,7 @@ use tutti::{
 };
 
 use super::{INTERRUPTED, OUTPUT, TERMINATED, WHOLE, WITH_GAPS};
-use crate::cli::{load, serve};
+use crate::cli::{self, load, serve};
 
 #[derive(clap::Args)]
 pub(crate) struct NewArgs {
@@ -81,13 +81,13 @@ struct Output {
     /// Print every event as a line of JSON instead
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// The configuration's file, to be named again where the run goes on.
+    /// What was typed before the command.
     #[arg(skip)]
-    config: Option<PathBuf>,
+    program: String,
 }
 
-pub(super) fn new(config: &Config, file: Option<&Path>, mut args: NewArgs) -> anyhow::Result<u8> {
-    args.output.config = file.map(Path::to_owned);
+pub(super) fn new(config: &Config, program: String, mut args: NewArgs) -> anyhow::Result<u8> {
+    args.output.program = program;
     let request = ReportRequest {
         topic: super::topic(args.topic),
         model: args.model.unwrap_or_else(|| config.default_model.clone()),
@@ -122,11 +122,11 @@ pub(super) fn new(config: &Config, file: Option<&Path>, mut args: NewArgs) -> an
 
 pub(super) fn resume(
     config: &Config,
-    file: Option<&Path>,
+    program: String,
     runs: &Runs,
     mut args: ResumeArgs,
 ) -> anyhow::Result<u8> {
-    args.output.config = file.map(Path::to_owned);
+    args.output.program = program;
     let run = runs.load(&args.id)?.summary;
     let is_compared = run.comparison.as_ref() == Some(&run.id);
     args.output.check(is_compared)?;
@@ -245,21 +245,9 @@ impl Output {
 
     /// What to type so that a run goes on to the same document.
     fn again(&self, id: &str) -> String {
-        let word = |path: &Path| {
-            let text = path.display().to_string();
-            let is_plain = |c: char| c.is_alphanumeric() || "-_./".contains(c);
-            match text.chars().all(is_plain) {
-                true => text,
-                false => format!("'{}'", text.replace('\'', r"'\''")),
-            }
-        };
-        let mut command = "tutti".to_owned();
-        if let Some(config) = &self.config {
-            command += &format!(" --config {}", word(config));
-        }
-        command += &format!(" report resume {id}");
+        let mut command = format!("{} report resume {id}", self.program);
         if let Some(out) = &self.out {
-            command += &format!(" --out {}", word(out));
+            command += &format!(" --out {}", cli::quoted(&out.display().to_string()));
         }
         command
     }
@@ -287,7 +275,12 @@ impl Output {
     }
 
     fn write(&self, document: &[u8], is_comparison: bool) -> anyhow::Result<()> {
-        super::put(document, self.file(is_comparison), self.json)
+        let file = self.file(is_comparison);
+        super::put(document, file)?;
+        if !self.json {
+            super::tell_place(file)?;
+        }
+        Ok(())
     }
 
     fn view(&self, id: &str) -> View {

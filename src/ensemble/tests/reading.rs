@@ -154,16 +154,21 @@ fn what_comes_after_a_text_that_is_passed_is_as_probable_as_after_a_prompt() {
         for seed in 0..10 {
             let members = vec![member(seed, 0.6, SMALL), member(seed + 1, 0.4, LARGE)];
             let ensemble = Ensemble::new(members).with_settings(&settings);
-            let text = text(seed, 90);
+            // Nothing joins a full stop, so what was passed stays as a prompt does.
+            let text = [text(seed, 90).as_slice(), b"."].concat();
             let prompts = ensemble.text_prompts(&text, ensemble.fusion());
             let mut writing = Sequence::new(&ensemble, prompts, greedy(), None).unwrap();
             writing.tell(Logprobs { members: true, ..Logprobs::default() });
-            let next = choose(&ensemble, &mut writing);
-            if next == ensemble.union().end() {
-                continue;
+            let mut written = Vec::new();
+            while written.len() < 5 {
+                let next = choose(&ensemble, &mut writing);
+                if next == ensemble.union().end() {
+                    break;
+                }
+                written.push((next, writing.take_score().unwrap()));
             }
             let mut pieces = ensemble.pieces_of(&text, &ensemble.fusion()).unwrap();
-            pieces.push(next);
+            pieces.extend(written.iter().map(|(next, _)| *next));
             let prompts = ensemble.scored_prompts(&pieces, text.len(), ensemble.fusion()).unwrap();
             let mut scored = Sequence::new(&ensemble, prompts, greedy(), None).unwrap();
             scored.tell(Logprobs {
@@ -172,8 +177,23 @@ fn what_comes_after_a_text_that_is_passed_is_as_probable_as_after_a_prompt() {
                 ..Logprobs::default()
             });
             read_all(&ensemble, std::slice::from_mut(&mut scored), 7);
-            assert_eq!(scored.take_read(), [(next, writing.take_score().unwrap())], "{weights}");
+            assert_eq!(scored.take_read(), written, "{weights}");
         }
+    }
+}
+
+#[test]
+fn weights_that_follow_the_prompt_stay_whatever_comes_after_it() {
+    let settings = Settings { weights: Weighting::Prompt, ..Settings::default() };
+    for seed in 0..10 {
+        let members = vec![member(seed, 0.6, SMALL), member(seed + 1, 0.4, LARGE)];
+        let ensemble = Ensemble::new(members).with_settings(&settings);
+        // One member's last token of what is passed becomes another with what is scored.
+        let text = [text(seed, 40).as_slice(), b" ab", b"cabcab"].concat();
+        let read = read(&ensemble, &text, 43, false);
+        let weights = |score: &Score| [score.members[0].weight, score.members[1].weight];
+        let first = weights(&read[0].1);
+        assert!(first != [0.6, 0.4] && read.iter().all(|(_, score)| weights(score) == first));
     }
 }
 

@@ -136,8 +136,8 @@ impl Kind {
 }
 
 impl Task {
-    /// What all systems are given alike and a model has to make first: the plan of a report. Of one
-    /// that fails is told by [`solve`](Self::solve), which tries again.
+    /// Makes what all systems are given alike and a model has to make first: the plan of a report.
+    /// One that fails is told by [`solve`](Self::solve), which tries again.
     pub async fn prepare(&self, asker: &Asker, sample: &Sample) {
         if let (Kind::Report(reports), Item::Topic(topic)) = (&self.kind, &sample.item) {
             drop(reports.plan(asker, topic).await);

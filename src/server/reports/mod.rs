@@ -102,7 +102,7 @@ pub(super) async fn events(
         }
     };
     let (id, runs) = (run.summary.id, app.runs().clone());
-    if matches!(run.summary.state, RunState::Finished | RunState::Failed) {
+    if run.summary.state != RunState::Running {
         let of = id.clone();
         if off_thread(move || runs.entries(&of, after)).await?.is_empty() {
             // A browser that picks up what has ended asks again and again, but for this answer.

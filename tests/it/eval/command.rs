@@ -125,7 +125,7 @@ fn a_setting_of_a_member_or_of_the_ensemble_makes_another_run() {
     for (ensemble, member, told) in [
         ("weights = \"online\"", "", "weights online"),
         ("", ", temperature = 1.5", "temperature 1.5"),
-        ("", ", system = \"Be brief.\"", "Be brief."),
+        ("", ", system = \"Be brief.\"", "(system #"),
         ("rule = \"geometric\"\nfloor = 0.02", "", "floor 0.02"),
     ] {
         with(ensemble, member);

@@ -196,10 +196,12 @@ async fn a_sample_that_cannot_be_answered_is_told_and_counts_for_nobody() {
         item: Item::Text("xyz".to_owned()),
     };
     assert_eq!(unspellable.split(), Split::Test);
-    plan.tasks[0].samples.push(unspellable);
+    // Among those that every task is tried with.
+    plan.tasks[0].samples.insert(12, unspellable);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.jsonl");
-    go(&path, &engine, &plan).await;
+    assert_eq!(go(&path, &engine, &plan).await, plan.answers(), "each once");
+    assert_eq!(go(&path, &engine, &plan).await, 4, "what failed, once more");
     let (header, records) = log::read(&path).unwrap();
     let failed: Vec<&str> =
         summary::failures(&records).map(|(record, _)| record.sample.as_str()).collect();
