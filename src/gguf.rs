@@ -28,6 +28,11 @@ pub enum GgufError {
          copy it again"
     )]
     Alignment { path: PathBuf },
+    #[error(
+        "{path} has tensors in a format that is not supported ({reason}), such as IQ, TQ or MXFP4; \
+         use a file in Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, F16, BF16 or F32"
+    )]
+    Dtype { path: PathBuf, reason: String },
     #[error("{path} has no metadata `{key}`")]
     Missing { path: PathBuf, key: String },
     #[error("{path}: metadata `{key}` is not {expected}")]
@@ -216,7 +221,13 @@ impl Part {
             return Err(GgufError::Alignment { path: path.to_owned() });
         }
         let content = gguf_file::Content::read(&mut Cursor::new(&bytes[..])).map_err(|error| {
-            GgufError::Malformed { path: path.to_owned(), reason: error.to_string() }
+            // A backtrace may follow.
+            let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+            let path = path.to_owned();
+            match reason.contains("unknown dtype") {
+                true => GgufError::Dtype { path, reason },
+                false => GgufError::Malformed { path, reason },
+            }
         })?;
         Ok(Self { path: path.to_owned(), content, bytes })
     }

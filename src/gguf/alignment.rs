@@ -12,7 +12,9 @@ const DEEPEST: usize = 64;
 
 /// The number; nothing if it is not stated, or the metadata ends or breaks off before.
 pub(super) fn stated(file: &[u8]) -> Option<u64> {
-    let mut walk = Walk { rest: file.strip_prefix(b"GGUF")?, length_bytes: 8 };
+    // Candle takes the mark in either order.
+    let rest = file.strip_prefix(b"GGUF").or_else(|| file.strip_prefix(b"FUGG"))?;
+    let mut walk = Walk { rest, length_bytes: 8 };
     if walk.number(4)? == 1 {
         walk.length_bytes = 4;
     }
@@ -36,7 +38,11 @@ impl<'a> Walk<'a> {
     /// Steps over a key and its value, which is returned if it is the one looked for.
     fn pair(&mut self) -> Option<Option<u64>> {
         let length = self.length()?;
-        let key = self.take(length)?;
+        let mut key = self.take(length)?;
+        // As candle does.
+        while let Some(shorter) = key.strip_suffix(b"\0") {
+            key = shorter;
+        }
         let kind = self.number(4)?;
         match size(kind) {
             Some(size) if key == b"general.alignment" => Some(Some(self.number(size)?)),
@@ -53,7 +59,7 @@ impl<'a> Walk<'a> {
                 let length = self.length()?;
                 self.take(length)?;
             }
-            (ARRAY, _) if depth < DEEPEST => {
+            (ARRAY, _) if depth <= DEEPEST => {
                 let (kind, count) = (self.number(4)?, self.length()?);
                 if let Some(size) = size(kind) {
                     self.take(size.checked_mul(count)?)?;

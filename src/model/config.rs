@@ -66,7 +66,7 @@ impl Heads<'_> {
         let (kv_heads, head_dim) = (self.kv_heads.1, self.head_dim.1);
         let checks = [
             (self.kv_heads, self.heads.is_multiple_of(kv_heads)),
-            (self.head_dim, head_dim > 0 && head_dim.is_multiple_of(2)),
+            (self.head_dim, (1..=MOST_HEAD_DIM).contains(&head_dim) && head_dim.is_multiple_of(2)),
         ];
         match checks.iter().find(|(_, fine)| !fine) {
             Some(((key, value), _)) => Err(unsupported(path, key, format!("{value}"))),
@@ -74,6 +74,9 @@ impl Heads<'_> {
         }
     }
 }
+
+/// Far above any model's: tables are made for a head before any tensor is looked at.
+const MOST_HEAD_DIM: usize = 1 << 16;
 
 /// A size that a file gives, if it can be one: not 0, and not far above any model's, so that
 /// products of two of them fit a `usize`.

@@ -140,7 +140,10 @@ impl<'a> Keys<'a> {
             "mistral" => true,
             _ => self.boolean("use_sliding_window")?.unwrap_or(false),
         };
-        match json["sliding_window"].as_u64().filter(|_| used) {
+        // Mistral's own default; it writes `null` for none.
+        let unsaid = (family.model_type == "mistral").then_some(4096);
+        let window = json.get("sliding_window").map_or(unsaid, serde_json::Value::as_u64);
+        match window.filter(|_| used) {
             // A window that the whole context fits in is none.
             Some(window) if window < self.positive("max_position_embeddings")? as u64 => {
                 Err(self.refuse("sliding_window", format!("{window}")))
@@ -284,6 +287,11 @@ mod tests {
             (json!({ "hidden_size": 0 }), "hidden_size"),
             (json!({ "num_key_value_heads": 3 }), "num_key_value_heads"),
             (json!({ "head_dim": 15 }), "head_dim"),
+            (json!({ "head_dim": 1 << 30 }), "head_dim"),
+            (
+                json!({ "model_type": "mistral", "architectures": ["MistralForCausalLM"] }),
+                "sliding_window",
+            ),
             (json!({ "partial_rotary_factor": 0.5 }), "partial_rotary_factor"),
             (json!({ "quantization_config": { "quant_method": "awq" } }), "awq"),
             (json!({ "num_local_experts": 8 }), "num_local_experts"),

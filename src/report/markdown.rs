@@ -9,8 +9,9 @@ pub(super) struct Fence<'a> {
 }
 
 impl<'a> Fence<'a> {
+    /// However far in: under an item of a list it may be, and models do not mean code by it.
     pub(super) fn opening(line: &'a str) -> Option<Self> {
-        let line = unindented(line)?.trim_end();
+        let line = line.trim_start_matches(' ').trim_end();
         let mark = line.chars().next().filter(|c| ['`', '~'].contains(c))?;
         let language = line.trim_start_matches(mark);
         let length = line.len() - language.len();

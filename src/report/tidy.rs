@@ -433,12 +433,14 @@ mod tests {
 
     #[test]
     fn a_fence_closes_under_its_opening_so_that_its_list_goes_on() {
-        let fitted = Tidied { fitted_fences: 1, ..Tidied::default() };
-        becomes(
-            "1. One:\n\n   ```python\n   x = 1\n```\n\n2. Two.",
-            "1. One:\n\n   ```python\n   x = 1\n   ```\n\n2. Two.",
-            fitted,
-        );
+        for depth in ["   ", "    "] {
+            let text = |closing: &str| {
+                format!("1. One:\n\n{depth}```python\n{depth}x = 1\n{closing}```\n\n2. Two.")
+            };
+            let fitted = Tidied { fitted_fences: 1, ..Tidied::default() };
+            becomes(&text(""), &text(depth), fitted);
+            assert_eq!(tidied(&text(depth), false), (text(depth), Tidied::default()));
+        }
     }
 
     #[test]

@@ -123,6 +123,19 @@ pub enum StoreError {
         /// What happened.
         reason: String,
     },
+    /// The hub went silent in the middle of the file.
+    #[error(
+        "{repo}/{file}: no bytes came for {seconds} s; what there is of it is kept, and the same \
+         command goes on with it"
+    )]
+    HubStalled {
+        /// The repository.
+        repo: String,
+        /// The file.
+        file: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// Not the name of a repository.
     #[error(
         "`hf:{given}` is no repository; write it as hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME:FILE.gguf"

@@ -47,7 +47,10 @@ impl Default for HubOptions {
 impl HubOptions {
     /// `HF_ENDPOINT`, `HF_TOKEN` and `HF_HOME` as Hugging Face's own tools read them.
     pub(super) fn from_env() -> Self {
-        let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let set = |name| {
+            let value = std::env::var(name).ok()?.trim().to_owned();
+            (!value.is_empty()).then_some(value)
+        };
         let home = set("HF_HOME").map(PathBuf::from).or_else(|| {
             etcetera::home_dir().ok().map(|home| home.join(".cache").join("huggingface"))
         });
@@ -218,8 +221,13 @@ impl Hub {
                 }
                 Ok(Word::Done(Ok(path))) => return Ok(path),
                 Ok(Word::Done(Err(error))) => return Err(failed(file, goal, &error)),
+                // The client waits on and keeps the file to itself, so this process cannot go on.
                 Err(RecvTimeoutError::Timeout) => {
-                    format!("no bytes for {} s", self.options.stalled_after.as_secs())
+                    return Err(StoreError::HubStalled {
+                        repo: file.repo.clone(),
+                        file: file.file.clone(),
+                        seconds: self.options.stalled_after.as_secs(),
+                    });
                 }
                 Err(RecvTimeoutError::Disconnected) => "the client gave up".to_owned(),
             };
@@ -312,7 +320,9 @@ fn repo(file: &HubFile, goal: &Goal<'_>) -> Repo {
 /// Whether the error came before any answer of the hub.
 fn never_answered(error: &ApiError) -> bool {
     match error {
-        ApiError::RequestError(error) => !matches!(**error, ureq::Error::StatusCode(_)),
+        ApiError::RequestError(error) => {
+            !matches!(**error, ureq::Error::StatusCode(_) | ureq::Error::Http(_))
+        }
         _ => false,
     }
 }

@@ -230,8 +230,8 @@ fn agent(answer_within: Duration, stalled_after: Duration) -> Agent {
         .redirect_auth_headers(RedirectAuthHeaders::SameHost)
         .timeout_connect(Some(answer_within))
         .timeout_recv_response(Some(answer_within))
-        // A part of a file comes in one body, which has no other limit.
-        .timeout_recv_body(Some(stalled_after))
+        // A part of a file comes in one body, which may take long as long as it comes.
+        .timeout_per_read(Some(stalled_after))
         .build()
         .into()
 }

@@ -182,7 +182,14 @@ fn an_alignment_of_nothing_is_refused_by_name_behind_values_of_any_kind() {
         let file = NamedTempFile::new().unwrap();
         let whole = fs::read(tiny.write().0.path()).unwrap();
         fs::write(file.path(), with_number(&whole, "general.alignment", &[0])).unwrap();
-        let error = Gguf::open(file.path()).err().unwrap().to_string();
-        assert!(error.contains("aligned to 0 bytes (`general.alignment`)"), "{error}");
+        let refused = || {
+            let error = Gguf::open(file.path()).err().unwrap().to_string();
+            assert!(error.contains("aligned to 0 bytes (`general.alignment`)"), "{error}");
+        };
+        refused();
+        let mut turned = fs::read(file.path()).unwrap();
+        turned[..4].reverse();
+        fs::write(file.path(), turned).unwrap();
+        refused();
     }
 }

@@ -1,10 +1,14 @@
 //! The tables, and how an older file comes to have them.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::RunsError;
+use super::{BUSY, RunsError};
 
 /// What makes version `n + 1` of version `n`; never changed, only added to.
 const STEPS: [&str; 2] = [
@@ -40,8 +44,15 @@ const STEPS: [&str; 2] = [
 /// Brings the file to the newest version. Several processes may try at once.
 pub(super) fn migrate(db: &mut Connection, file: &Path) -> Result<(), RunsError> {
     let broken = |source| RunsError::Database { file: file.to_owned(), source };
-    // Kept by the file, and cannot be changed in a transaction.
-    db.pragma_update(None, "journal_mode", "WAL").map_err(broken)?;
+    // Kept by the file, and cannot be changed in a transaction. SQLite does not wait for others
+    // that do it at the same moment.
+    let begun = Instant::now();
+    while let Err(error) = db.pragma_update(None, "journal_mode", "WAL") {
+        if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || begun.elapsed() >= BUSY {
+            return Err(broken(error));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
     let step = |db: &mut Connection| -> rusqlite::Result<i64> {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
