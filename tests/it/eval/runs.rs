@@ -197,7 +197,7 @@ async fn a_sample_that_cannot_be_answered_is_told_and_counts_for_nobody() {
     };
     assert_eq!(unspellable.split(), Split::Test);
     // Among those that every task is tried with.
-    plan.tasks[0].samples.insert(12, unspellable);
+    plan.tasks[0].samples.insert(15, unspellable);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.jsonl");
     assert_eq!(go(&path, &engine, &plan).await, plan.answers(), "each once");
