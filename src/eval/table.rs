@@ -256,6 +256,16 @@ fn notes(header: &Header, records: &[Record], figures: &[Figure]) -> String {
                 .to_owned(),
         );
     }
+    let mut unchosen: Vec<&str> =
+        figures.iter().filter(|it| it.best.is_none()).map(|it| it.task.as_str()).collect();
+    unchosen.dedup();
+    if !unchosen.is_empty() {
+        notes.push(format!(
+            "Of {} no sample is one to choose the best member by, which the samples' ids decide: \
+             nothing is held against one, and copies were not asked. Give more samples.",
+            unchosen.join(", ")
+        ));
+    }
     if figures.iter().any(|figure| figure.rows.iter().any(|row| row.is_bound)) {
         notes.push(
             "≤ is an upper bound: of an ensemble of several vocabularies not all ways to cut a \

@@ -16,7 +16,7 @@ use tutti::{
         log::ModelHeader,
         run::Plan,
         sandbox::SandboxError,
-        suite::{SCHEMA, SETS, Set},
+        suite::{FEWEST, SCHEMA, SETS, Set},
         task::{Kind, Source, Task},
     },
     sampling::SamplingParams,
@@ -48,10 +48,10 @@ pub(super) fn tasks(
     for task in &mut tasks {
         let count = |split| task.samples.iter().filter(|sample| sample.split() == split).count();
         let (dev, test) = (count(Split::Dev), count(Split::Test));
-        if dev == 0 || test == 0 {
+        if dev + test < FEWEST || test == 0 || args.dev && dev == 0 {
             bail!(
                 "of the {} samples of {} {dev} are to choose by and {test} to tell of, which their \
-                 ids decide; both are needed, so give more",
+                 ids decide; give more",
                 dev + test,
                 task.name
             );

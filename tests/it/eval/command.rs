@@ -102,11 +102,21 @@ fn what_cannot_be_run_is_refused_before_anything_is_asked() {
     for more in ["--gate=0.5,0.5", "--rule=max,mean,max", "--weights=1:2,1:2"] {
         assert!(refused(more).contains("was there before"), "{more}");
     }
-    // All of these are told of by their ids, the numbers of the lines.
+    // Of the first lines none is to choose by.
     desk.write("texts.jsonl", &"{\"text\": \"the\"}\n".repeat(5));
-    let few = desk.refusal(&COMMAND);
+    let few = refused("--dev");
     assert!(few.contains("of the 5 samples of texts.jsonl 0 are to choose by"), "{few}");
+    desk.write("texts.jsonl", &"{\"text\": \"the\"}\n".repeat(3));
+    assert!(desk.refusal(&COMMAND).contains("give more"));
     assert!(!desk.at("run").exists());
+}
+
+#[test]
+fn samples_that_are_too_few_to_choose_by_are_told_of_and_held_against_nobody() {
+    let (desk, _folder) = desk(5);
+    let out = desk.out(&COMMAND);
+    assert!(out.contains("Of texts.jsonl no sample is one to choose the best member by"), "{out}");
+    assert!(out.contains("| texts.jsonl, bits per byte | 5 |") && !out.contains("best on dev"));
 }
 
 #[test]
