@@ -37,7 +37,7 @@ pub(crate) struct Args {
 pub(super) fn run(config: &Config, files: &Files, args: &Args) -> anyhow::Result<()> {
     // Known before minutes are spent on sums; the writing itself looks again.
     let free = |id: String| {
-        if config.ensembles.iter().any(|ensemble| ensemble.name == id) {
+        if config.ensemble(&id).is_some() {
             bail!("an ensemble is called `{id}`; name the model otherwise with `--id`");
         }
         if !args.force && store::find(&files.manifests, &id).is_ok() {

@@ -1,19 +1,15 @@
 //! `tutti bench`.
 
-use std::{
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use anyhow::bail;
 use tutti::{
     bench::{self, Load, Machine, Plan},
-    config::{Config, EnsembleConfig},
-    report,
+    config::Config,
     store::{Bars, Progress},
 };
 
-use super::load;
+use super::{load, place};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -34,14 +30,10 @@ pub(crate) struct Args {
 pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let names: Vec<&str> = args.model.iter().map(String::as_str).collect();
     let bars = Bars::stderr();
-    let to_output = args.json.as_deref() == Some(Path::new("-"));
-    let file = args.json.as_deref().filter(|_| !to_output);
-    file.map(report::check_destination).transpose()?;
+    args.json.as_deref().map(place::check).transpose()?;
     let asked = if names.is_empty() { vec![config.default_model.as_str()] } else { names.clone() };
-    let is_asked = |ensemble: &&EnsembleConfig| asked.contains(&ensemble.name.as_str());
-    let has_several =
-        config.ensembles.iter().filter(is_asked).any(|ensemble| ensemble.members.len() > 1);
-    if !args.gate.is_empty() && !has_several {
+    let has_several = |name: &str| config.ensemble(name).is_some_and(|it| it.members.len() > 1);
+    if !args.gate.is_empty() && !asked.into_iter().any(has_several) {
         bail!("--gate is for ensembles, and none is measured");
     }
     let loaded = load::ensembles(config, &names, &bars)?;
@@ -56,12 +48,12 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let mut figures = bench::run(machine, &loaded.ensembles, &plan, &|text| bar.note(text))?;
     figures.load =
         Some(Load { seconds: loaded.time.as_secs_f64(), files: loaded.weights.values().sum() });
-    let json = serde_json::to_string_pretty(&figures)? + "\n";
-    if to_output {
-        return Ok(io::stdout().write_all(json.as_bytes())?);
-    }
-    if let Some(file) = file {
-        report::write_document(file, json.as_bytes())?;
+    if let Some(out) = &args.json {
+        let json = serde_json::to_string_pretty(&figures)? + "\n";
+        place::put(json.as_bytes(), out)?;
+        if place::is_output(out) {
+            return Ok(());
+        }
     }
     Ok(figures.write(&mut io::stdout())?)
 }

@@ -113,8 +113,7 @@ pub(super) fn tokenizers(
     let bar = bars.bar();
     let mut ids: Vec<&str> = Vec::new();
     for name in names {
-        let ensemble = config.ensembles.iter().find(|ensemble| ensemble.name == *name);
-        let members = match ensemble {
+        let members = match config.ensemble(name) {
             Some(ensemble) => ensemble.members.iter().map(|it| it.model.as_str()).collect(),
             None => {
                 check_is_model(name, config, &files)?;
@@ -133,8 +132,7 @@ pub(super) fn tokenizers(
 
 /// An ensemble and each of its members, by the names they can be asked for.
 pub(super) fn with_members<'a>(config: &'a Config, name: &'a str) -> Vec<&'a str> {
-    let ensemble = config.ensembles.iter().find(|ensemble| ensemble.name == name);
-    let members = ensemble.into_iter().flat_map(|ensemble| &ensemble.members);
+    let members = config.ensemble(name).into_iter().flat_map(|ensemble| &ensemble.members);
     iter::once(name).chain(members.map(|member| member.model.as_str())).collect()
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod eval;
 mod inspect;
 mod load;
+mod place;
 mod report;
 mod serve;
 mod vocab;

@@ -210,6 +210,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The ensemble of this name.
+    pub fn ensemble(&self, name: &str) -> Option<&EnsembleConfig> {
+        self.ensembles.iter().find(|ensemble| ensemble.name == name)
+    }
+
     /// Reads `path`, else the file that the environment names, else `tutti.toml` of the working
     /// directory if there is one, else nothing.
     pub fn load(

@@ -215,8 +215,8 @@ fn compare(header: &Header, records: &[Record], figures: &mut [Figure]) {
         let paired: Vec<Paired<'_>> = pairs
             .iter()
             .map(|(at, ours, theirs)| {
-                let MetricHeader { is_share, .. } = figures[*at].metric;
-                Paired { ours, theirs, better: figures[*at].metric.better(), is_share }
+                let metric = &figures[*at].metric;
+                Paired { ours, theirs, better: metric.better(), is_share: metric.is_share }
             })
             .collect();
         let compared = stats::compare(&paired, header.seed);

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use tutti::{
     config::{Config, EngineConfig},
-    engine::{Engine, Generate, WeightsRequest},
+    engine::{Engine, Generate, ModelCard, WeightsRequest},
     ensemble::{Ensemble, Member},
     eval::{
         Split, System,
@@ -65,8 +65,8 @@ pub(super) fn tasks(
 
 /// Refuses variants that the ensemble could not be fused in, and the same one twice.
 pub(super) fn check_variants(config: &Config, args: &Args, ensemble: &str) -> anyhow::Result<()> {
-    let set = config.ensembles.iter().find(|known| known.name == ensemble);
-    let members: Vec<&str> = set
+    let members: Vec<&str> = config
+        .ensemble(ensemble)
         .into_iter()
         .flat_map(|set| &set.members)
         .filter(|member| member.weight > 0.0)
@@ -241,28 +241,21 @@ pub(super) fn plan(
     let Some(card) = cards.iter().find(|card| card.name == name) else {
         bail!("`{name}` was not loaded");
     };
-    let set = config.ensembles.iter().find(|ensemble| ensemble.name == name);
+    let set = config.ensemble(name);
     let primary = set.into_iter().flat_map(|set| &set.members).find(|member| member.primary);
     let ensemble = System::ensemble(engine, card, primary.map(|member| member.model.as_str()))?;
-    let mut members: Vec<&String> = Vec::new();
-    for member in &card.members {
-        if !members.contains(&member) {
-            members.push(member);
-        }
-    }
-    let alone = |name: &&String| cards.iter().find(|card| card.name == **name);
-    let alone = members
-        .iter()
-        .filter_map(alone)
-        .map(|card| System { described: card.fusion.clone(), ..System::member(&card.name) });
-    let mut systems: Vec<System> = alone.collect();
+    let alone: Vec<&ModelCard> =
+        cards.iter().filter(|card| card.members == [card.name.as_str()]).collect();
+    let member =
+        |card: &&ModelCard| System { described: card.fusion.clone(), ..System::member(&card.name) };
+    let mut systems: Vec<System> = alone.iter().map(member).collect();
     let variants = ensemble.variants(&args.variants());
     systems.push(ensemble);
     systems.extend(variants);
     Ok(Plan {
         tasks,
         systems,
-        copies: members.iter().map(|it| System::copies(&copies_of(it), it)).collect(),
+        copies: alone.iter().map(|it| System::copies(&copies_of(&it.name), &it.name)).collect(),
         checked: args.suite().checked(),
         models,
         seed: args.seed,

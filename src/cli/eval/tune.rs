@@ -34,8 +34,8 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let folder = args.out.clone().unwrap_or_else(|| format!("tune-{}", args.suite()).into());
     let bars = Bars::stderr();
     let name = plan::ensemble(config, args.ensemble.as_deref())?;
-    let set = config.ensembles.iter().find(|ensemble| ensemble.name == name);
-    let mut set = set.context("an ensemble is one of the configuration's")?.clone();
+    let mut set =
+        config.ensemble(name).context("an ensemble is one of the configuration's")?.clone();
     // As it is loaded.
     set.members.retain(|member| member.weight > 0.0);
     let tasks = plan::tasks(config, args, name, &bars)?;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::SystemTime,
 };
 
@@ -14,9 +14,10 @@ use tutti::report::{
 };
 
 use super::{
-    OUTPUT, WHOLE,
+    WHOLE,
     write::{comparison_code, exit_code},
 };
+use crate::cli::place;
 
 #[derive(clap::Args)]
 pub(crate) struct ExportArgs {
@@ -104,7 +105,7 @@ pub(super) fn export(runs: &Runs, args: &ExportArgs) -> anyhow::Result<u8> {
             )
         }
         (Some(format), _) => format,
-        (None, Some(out)) if out != Path::new(OUTPUT) => Format::of(out)?,
+        (None, Some(out)) if !place::is_output(out) => Format::of(out)?,
         _ if args.compare => Format::Html,
         _ => Format::Md,
     };
@@ -118,8 +119,8 @@ pub(super) fn export(runs: &Runs, args: &ExportArgs) -> anyhow::Result<u8> {
     };
     let default = || format!("{name}.{}", format.extension()).into();
     let out = args.out.clone().unwrap_or_else(default);
-    super::put(&document, &out)?;
-    super::tell_place(&out)?;
+    place::put(&document, &out)?;
+    place::tell(&out)?;
     Ok(code)
 }
 

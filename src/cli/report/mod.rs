@@ -3,20 +3,12 @@
 mod kept;
 mod write;
 
-use std::{
-    env,
-    io::{self, Write},
-    path::Path,
-    process::ExitCode,
-};
+use std::{env, process::ExitCode};
 
 use clap::Subcommand;
 use tutti::{
     config::Config,
-    report::{
-        self,
-        runs::{self, Runs},
-    },
+    report::runs::{self, Runs},
 };
 
 use crate::cli;
@@ -98,26 +90,6 @@ fn topic(mut words: Vec<String>) -> String {
         ));
     }
     topic
-}
-
-/// Stands for the standard output.
-const OUTPUT: &str = "-";
-
-/// Refuses what a document cannot be written to.
-fn check_place(out: &Path) -> anyhow::Result<()> {
-    if out == Path::new(OUTPUT) { Ok(()) } else { Ok(report::check_destination(out)?) }
-}
-
-fn put(document: &[u8], out: &Path) -> anyhow::Result<()> {
-    if out == Path::new(OUTPUT) {
-        return Ok(io::stdout().write_all(document)?);
-    }
-    Ok(report::write_document(out, document)?)
-}
-
-/// Where a document is.
-fn tell_place(out: &Path) -> io::Result<()> {
-    if out == Path::new(OUTPUT) { Ok(()) } else { writeln!(io::stdout(), "{}", out.display()) }
 }
 
 /// The reports that are kept.

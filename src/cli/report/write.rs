@@ -24,8 +24,8 @@ use tutti::{
     store::Bars,
 };
 
-use super::{INTERRUPTED, OUTPUT, TERMINATED, WHOLE, WITH_GAPS};
-use crate::cli::{self, load, serve};
+use super::{INTERRUPTED, TERMINATED, WHOLE, WITH_GAPS};
+use crate::cli::{self, load, place, serve};
 
 #[derive(clap::Args)]
 pub(crate) struct NewArgs {
@@ -237,10 +237,10 @@ pub(super) fn comparison_code(comparison: &Comparison) -> u8 {
 impl Output {
     fn check(&self, is_comparison: bool) -> anyhow::Result<()> {
         self.format(is_comparison)?.check()?;
-        if self.json && self.out.as_deref() == Some(Path::new(OUTPUT)) {
+        if self.json && self.out.as_deref().is_some_and(place::is_output) {
             bail!("--json writes events to the standard output; name another file with --out");
         }
-        super::check_place(self.file(is_comparison))
+        place::check(self.file(is_comparison))
     }
 
     /// What to type so that a run goes on to the same document.
@@ -265,7 +265,7 @@ impl Output {
     fn format(&self, is_comparison: bool) -> anyhow::Result<Format> {
         let file = self.file(is_comparison);
         let format = match is_comparison {
-            true if file == Path::new(OUTPUT) => Format::Html,
+            true if place::is_output(file) => Format::Html,
             _ => Format::of(file)?,
         };
         if is_comparison {
@@ -276,9 +276,9 @@ impl Output {
 
     fn write(&self, document: &[u8], is_comparison: bool) -> anyhow::Result<()> {
         let file = self.file(is_comparison);
-        super::put(document, file)?;
+        place::put(document, file)?;
         if !self.json {
-            super::tell_place(file)?;
+            place::tell(file)?;
         }
         Ok(())
     }
